@@ -1,0 +1,215 @@
+"""Every error that a caller of Farthing can meet.
+
+    FarthingError
+    ├── InvalidRequest            400  invalid_request_error
+    │   ├── KeyInUrl              400  key_in_url
+    │   ├── BodyTimeout           408  body_timeout
+    │   └── BodyTooLarge          413  body_too_large
+    ├── Unauthenticated           401  invalid_api_key
+    ├── NotAllowed                403  not_allowed
+    ├── NotFound                  404  not_found
+    │   └── ModelNotFound         404  model_not_found
+    ├── MethodNotAllowed          405  method_not_allowed
+    ├── Overloaded                503  overloaded
+    ├── Unavailable               503  unavailable          a dependency of ours is away (database, local model)
+    ├── UpstreamError             what a provider did
+    │   ├── UpstreamRejected      its own 4xx status, type and code: the request, not the provider, is at fault
+    │   ├── UpstreamRateLimited   429  rate_limit_exceeded
+    │   ├── UpstreamRefusedUs     502  upstream_credentials (its 401/403: our key, not the caller's)
+    │   ├── UpstreamUnavailable   502  upstream_unavailable (cannot connect, connection lost, 5xx)
+    │   ├── UpstreamMalformed     502  upstream_malformed   (HTML, bad JSON, bad UTF-8, schema ignored)
+    │   └── UpstreamTimeout       504  upstream_timeout
+    └── SettingsError             the settings file or environment is wrong (start-up and command line only)
+
+The wire shape is OpenAI's: `{"error": {"message", "type", "param", "code"}}`. `retry` becomes `x-should-retry`, which the official
+SDKs obey before they look at the status; None leaves the decision to the SDK.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class FarthingError(Exception):
+    """Base of the tree. `message` is written for the person who will read it: what was wrong and what to do.
+
+    `retry_after_s` (seconds) is sent as `retry-after` and `retry-after-ms`. `param` names the offending request field.
+    """
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: ClassVar[str] = "internal_error"
+    retry: ClassVar[bool | None] = None
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+    def wire(self) -> tuple[int, dict[str, object]]:
+        """HTTP status and OpenAI error object."""
+        return self.status, {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+
+
+class InvalidRequest(FarthingError):
+    """The request cannot be understood; sending it again unchanged cannot help."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_request"
+    retry = False
+
+
+class KeyInUrl(InvalidRequest):
+    """An API key was put in the query string, where proxies and logs would keep it."""
+
+    code = "key_in_url"
+
+
+class BodyTimeout(InvalidRequest):
+    """The body did not arrive within `server.body_timeout_s`."""
+
+    status = 408
+    code = "body_timeout"
+    retry = True
+
+
+class BodyTooLarge(InvalidRequest):
+    """The body is larger than `server.max_body_bytes`."""
+
+    status = 413
+    code = "body_too_large"
+
+
+class Unauthenticated(FarthingError):
+    """No key, an unknown key, or one that was revoked or has expired."""
+
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+    retry = False
+
+
+class NotAllowed(FarthingError):
+    """The key is good but does not open this door or this model."""
+
+    status = 403
+    type = "permission_error"
+    code = "not_allowed"
+    retry = False
+
+
+class NotFound(FarthingError):
+    """No such door or object."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+    retry = False
+
+
+class ModelNotFound(NotFound):
+    """The catalogue has no model of that name. The message lists the names that exist."""
+
+    code = "model_not_found"
+
+
+class MethodNotAllowed(FarthingError):
+    """The door exists but not for this HTTP method."""
+
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+    retry = False
+
+
+class Overloaded(FarthingError):
+    """A bounded queue is full. Retrying after a pause helps."""
+
+    status = 503
+    type = "server_error"
+    code = "overloaded"
+    retry = True
+
+
+class Unavailable(FarthingError):
+    """Something of ours that this request cannot do without is away. Retrying after a pause helps."""
+
+    status = 503
+    type = "server_error"
+    code = "unavailable"
+    retry = True
+
+
+class UpstreamError(FarthingError):
+    """A provider failed. `fallback` says whether another deployment may do better; `started` whether content already went out."""
+
+    status = 502
+    type = "upstream_error"
+    code = "upstream_error"
+    retry = True
+    fallback: ClassVar[bool] = True
+
+
+class UpstreamRejected(UpstreamError):
+    """The provider says that the request is at fault. Its status, type, code and param are handed on as they came."""
+
+    retry = False
+    fallback = False
+
+    def __init__(self, message: str, *, status: int, error_type: str | None, error_code: str | None, param: str | None) -> None:
+        super().__init__(message, param=param)
+        self.upstream_status = status
+        self.upstream_type = error_type
+        self.upstream_code = error_code
+
+    def wire(self) -> tuple[int, dict[str, object]]:
+        """The provider's own status and error object."""
+        return self.upstream_status, {
+            "message": self.message,
+            "type": self.upstream_type or "invalid_request_error",
+            "param": self.param,
+            "code": self.upstream_code,
+        }
+
+
+class UpstreamRateLimited(UpstreamError):
+    """The provider's 429. `retry_after_s` is the provider's own wish where it gave one."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class UpstreamRefusedUs(UpstreamError):
+    """The provider refused the credentials in our settings. The caller's key is fine."""
+
+    code = "upstream_credentials"
+    retry = False
+
+
+class UpstreamUnavailable(UpstreamError):
+    """The provider could not be reached, broke the connection or answered 5xx."""
+
+    code = "upstream_unavailable"
+
+
+class UpstreamMalformed(UpstreamError):
+    """The provider answered something that is not an answer, or that breaks the schema asked for."""
+
+    code = "upstream_malformed"
+
+
+class UpstreamTimeout(UpstreamError):
+    """The provider exceeded one of the time-outs: connect, first token, idle or total."""
+
+    status = 504
+    code = "upstream_timeout"
+
+
+class SettingsError(FarthingError):
+    """The settings are wrong. The message names the key, the file or variable, and the nearest valid name."""
+
+    type = "settings_error"
+    code = "settings_error"

@@ -1,0 +1,127 @@
+"""What the slices need from the world. Each port has an adapter in a pack and one in `inprocess`, and a contract suite in `testing`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from typing import Literal, Protocol
+from uuid import UUID
+
+from farthing.types import Completion, Json, KeyRecord, LedgerEntry, Report, StoredAnswer, Usage
+
+ReportBy = Literal["model", "tenant", "key", "source"]
+
+
+class KeyStore(Protocol):
+    """Durable virtual keys. Keys are never deleted, only revoked, so that ledger entries keep their owner."""
+
+    async def find(self, digest: bytes) -> KeyRecord | None:
+        """The key with this SHA-256 digest, revoked and expired ones included; None when there is none."""
+
+    async def all(self, limit: int) -> list[KeyRecord]:
+        """At most `limit` keys, newest first, revoked ones included. For snapshots and for the admin list."""
+
+    async def add(self, record: KeyRecord) -> None:
+        """Store a new key. A no-op when the digest is there already."""
+
+    async def revoke(self, key_id: UUID, at: datetime) -> bool:
+        """Revoke a key. True when it exists (again revoking keeps the first instant), False when there is none of that id."""
+
+
+class LedgerStore(Protocol):
+    """The durable ledger."""
+
+    async def append(self, entries: Sequence[bytes]) -> int:
+        """Store entries given as JSON objects with the fields of `LedgerEntry`, and add them to the daily rollups, in one transaction.
+
+        Entries whose id is stored already are skipped and not added again, so a batch may be repeated after any failure. Returns how
+        many were new. Raises `InvalidRequest` when an entry can never be stored (the caller then stores one by one and sets the bad
+        one aside), and `Unavailable` when the store is away (the caller then keeps the batch).
+        """
+
+    async def report(self, *, since: datetime, until: datetime, by: ReportBy, tenant: str | None) -> Report:
+        """Totals of the entries with since <= time < until, of one tenant or (None) of all."""
+
+
+class Ledger(Protocol):
+    """Where the request path drops its entries. Never blocks on a network and never raises."""
+
+    def record(self, entry: LedgerEntry) -> None:
+        """Keep an entry. It survives the death of this process from here on (not a power cut), and reaches the store exactly once."""
+
+
+class AnswerStore(Protocol):
+    """The shared, durable tier of the exact cache. Entries past `expires_at` count as absent."""
+
+    async def get(self, tenant: str, key: bytes) -> StoredAnswer | None:
+        """The entry of this tenant under this key; None when absent, expired, or another tenant's."""
+
+    async def put(self, entries: Sequence[StoredAnswer]) -> None:
+        """Store entries, replacing older ones of the same key, and tell other workers their keys. All or nothing."""
+
+    async def keys(self, limit: int) -> list[bytes]:
+        """At most `limit` keys of live entries of all tenants, newest first. A key says nothing about what is stored under it."""
+
+    async def prune(self, max_rows: int) -> int:
+        """Delete expired entries, then the oldest beyond `max_rows`. Returns how many went."""
+
+
+class Changes(Protocol):
+    """News from other workers on the same database."""
+
+    def watch(self) -> AsyncIterator[tuple[str, str]]:
+        """Yield (channel, payload) as it happens: `keys` (payload: nothing; reload), `answers` (payload: keys in hex, comma-separated).
+
+        Ends or raises when the connection is lost; the caller waits, watches again, and reloads what it may have missed.
+        """
+
+
+class Call(Protocol):
+    """One attempt at one deployment, as a provider sees it."""
+
+    upstream_model: str
+    body: Json
+    request_id: UUID
+
+
+class Provider(Protocol):
+    """A model vendor or server. Every failure is raised as one of the `Upstream…` errors.
+
+    A provider keeps its connections open between calls and limits their number. Cancelling a call, or closing the iterator of a
+    stream, ends the exchange with the vendor: nothing is generated, or billed, for nobody.
+    """
+
+    name: str
+    kind: str
+
+    async def chat(self, call: Call) -> Completion:
+        """A whole chat completion (`chunks` is None)."""
+
+    def stream(self, call: Call) -> AsyncIterator[tuple[Json | None, Usage | None]]:
+        """A streamed chat completion: (chunk, usage) pairs in order.
+
+        A pair may hold a chunk, the usage (wherever the vendor put it: on a chunk with choices, or alone), or both. The chunk never
+        holds the vendor's usage any more: `usage` is taken out of it. Ends after the vendor's end mark; raises `UpstreamUnavailable`
+        when the vendor broke off before it.
+        """
+
+    async def embed(self, call: Call) -> Completion:
+        """An embeddings response object."""
+
+    async def aclose(self) -> None:
+        """Let go of connections."""
+
+
+class Embedder(Protocol):
+    """Turns texts into unit-length vectors on this machine."""
+
+    dimensions: int
+
+    async def embed(self, texts: Sequence[str]) -> tuple[list[list[float]], int]:
+        """One vector per text, in order, and the number of tokens read. Longer texts are cut at the model's limit.
+
+        Raises `Overloaded` when the queue is full. Cancelling a call takes its texts out of the queue.
+        """
+
+    async def aclose(self) -> None:
+        """Stop the threads and let go of the model. Calls under way are cancelled."""
