@@ -18,11 +18,9 @@ venv_with() {
     echo "$name: installing $requirement into $dir" >&2
     rm -rf "$dir"
     if command -v uv >/dev/null; then
-        uv venv --quiet --python "$python" "$dir"
-        uv pip install --quiet --python "$dir/bin/python" "$requirement"
+        uv venv --quiet --python "$python" "$dir" && uv pip install --quiet --python "$dir/bin/python" "$requirement" || return
     else
-        "$python" -m venv "$dir"
-        "$dir/bin/pip" install --quiet --disable-pip-version-check "$requirement"
+        "$python" -m venv "$dir" && "$dir/bin/pip" install --quiet --disable-pip-version-check "$requirement" || return
     fi
     echo "$requirement" >"$dir/.installed"
 }
@@ -39,18 +37,17 @@ portkey() {
     fi
     command -v npm >/dev/null || { echo "portkey: npm is missing (apt-get install -y npm), skipped" >&2; return 1; }
     echo "portkey: installing $package into $dir" >&2
-    rm -rf "$dir" && mkdir -p "$dir"
-    (cd "$dir" && npm init -y >/dev/null && npm install --silent --no-audit --no-fund "$package")
+    rm -rf "$dir" && mkdir -p "$dir" || return
+    (cd "$dir" && npm init -y >/dev/null && npm install --silent --no-audit --no-fund "$package") || return
     echo "$package" >"$dir/.installed"
 }
 
+[[ $# -gt 0 ]] || set -- litellm tensorzero portkey
 failed=0
-for peer in "${@:-litellm tensorzero portkey}"; do
-    for name in $peer; do
-        case $name in
-            litellm | tensorzero | portkey) "$name" || { echo "$name: could not be installed" >&2; failed=1; } ;;
-            *) echo "unknown peer $name (litellm, tensorzero, portkey)" >&2; exit 2 ;;
-        esac
-    done
+for name in "$@"; do
+    case $name in
+        litellm | tensorzero | portkey) "$name" || { echo "$name: could not be installed" >&2; failed=1; } ;;
+        *) echo "unknown peer $name (litellm, tensorzero, portkey)" >&2; exit 2 ;;
+    esac
 done
 exit "$failed"

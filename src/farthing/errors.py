@@ -143,7 +143,10 @@ class Unavailable(FarthingError):
 
 
 class UpstreamError(FarthingError):
-    """A provider failed. `fallback` says whether another deployment may do better; `started` whether content already went out."""
+    """A provider failed. `fallback` says whether another deployment may do better.
+
+    `upstream_status`, `upstream_type` and `upstream_code` are what the provider itself said, where it said anything.
+    """
 
     status = 502
     type = "upstream_error"
@@ -151,27 +154,39 @@ class UpstreamError(FarthingError):
     retry = True
     fallback: ClassVar[bool] = True
 
+    def __init__(
+        self,
+        message: str,
+        *,
+        upstream_status: int | None = None,
+        upstream_type: str | None = None,
+        upstream_code: str | None = None,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, param=param, retry_after_s=retry_after_s)
+        self.upstream_status = upstream_status
+        self.upstream_type = upstream_type
+        self.upstream_code = upstream_code
+
+    def wire(self) -> tuple[int, dict[str, object]]:
+        """Our status, and the provider's own type and code where it gave them."""
+        status, error = super().wire()
+        return status, {**error, "type": self.upstream_type or error["type"], "code": self.upstream_code or error["code"]}
+
 
 class UpstreamRejected(UpstreamError):
-    """The provider says that the request is at fault. Its status, type, code and param are handed on as they came."""
+    """The provider says that the request is at fault. Its status is handed on as it came."""
 
+    type = "invalid_request_error"
+    code = "invalid_request"
     retry = False
     fallback = False
 
-    def __init__(self, message: str, *, status: int, error_type: str | None, error_code: str | None, param: str | None) -> None:
-        super().__init__(message, param=param)
-        self.upstream_status = status
-        self.upstream_type = error_type
-        self.upstream_code = error_code
-
     def wire(self) -> tuple[int, dict[str, object]]:
         """The provider's own status and error object."""
-        return self.upstream_status, {
-            "message": self.message,
-            "type": self.upstream_type or "invalid_request_error",
-            "param": self.param,
-            "code": self.upstream_code,
-        }
+        status, error = super().wire()
+        return self.upstream_status or status, error
 
 
 class UpstreamRateLimited(UpstreamError):

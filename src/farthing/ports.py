@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import datetime
 from typing import Literal, Protocol
 from uuid import UUID
 
-from farthing.types import Completion, Json, KeyRecord, LedgerEntry, Report, StoredAnswer, Usage
+import msgspec
+
+from farthing.errors import FarthingError
+from farthing.types import Answer, Attempt, Completion, Json, KeyRecord, LedgerEntry, Report, Request, StoredAnswer
 
 ReportBy = Literal["model", "tenant", "key", "source"]
 
@@ -76,12 +79,23 @@ class Changes(Protocol):
         """
 
 
-class Call(Protocol):
-    """One attempt at one deployment, as a provider sees it."""
+class Meter(Protocol):
+    """Turns what happened into money and ledger entries. Never blocks and never raises."""
+
+    def attempt(self, request: Request, attempt: Attempt) -> tuple[int, int]:
+        """Record a dispatch attempt. Returns (cost, saved) in micro-dollars; saved is negative when the fallback cost more."""
+
+    def outcome(self, request: Request, answer: Answer | None, error: FarthingError | None) -> None:
+        """Record a request that no attempt settled: a cache hit, or an error before any dispatch."""
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt at one deployment, as a provider sees it. `body` is the client's; the provider puts its own model name in."""
 
     upstream_model: str
     body: Json
     request_id: UUID
+    traceparent: str | None = None
 
 
 class Provider(Protocol):
@@ -97,12 +111,11 @@ class Provider(Protocol):
     async def chat(self, call: Call) -> Completion:
         """A whole chat completion (`chunks` is None)."""
 
-    def stream(self, call: Call) -> AsyncIterator[tuple[Json | None, Usage | None]]:
-        """A streamed chat completion: (chunk, usage) pairs in order.
+    def stream(self, call: Call) -> AsyncGenerator[tuple[Json | None, Json | None], None]:
+        """A streamed chat completion: (chunk, usage) pairs in order, at least one of the two set.
 
-        A pair may hold a chunk, the usage (wherever the vendor put it: on a chunk with choices, or alone), or both. The chunk never
-        holds the vendor's usage any more: `usage` is taken out of it. Ends after the vendor's end mark; raises `UpstreamUnavailable`
-        when the vendor broke off before it.
+        Usage is OpenAI's usage object, taken out of the chunk wherever the vendor put it: on a chunk with choices, or on one of its own.
+        Ends after the vendor's end mark; raises `UpstreamUnavailable` when the vendor broke off before it.
         """
 
     async def embed(self, call: Call) -> Completion:

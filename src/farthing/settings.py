@@ -41,8 +41,8 @@ class ServerSettings(_Section):
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     max_body_bytes: Count = 20 * 2**20
-    max_connections: Count = 4096
-    """Open client connections of one worker; further ones are answered 503."""
+    max_in_flight: Count = 4096
+    """Requests under way in one worker; further ones are answered 503."""
     header_timeout_s: Seconds = 10
     body_timeout_s: Seconds = 30
     drain_s: Seconds = 30
@@ -170,6 +170,10 @@ class ExactCacheSettings(_Section):
     max_bytes: Count = 32 * 2**20
     """Answers kept in a worker's memory."""
     max_entry_bytes: Count = 2**20
+    max_chunks: Count = 20_000
+    """A stream of more chunks is not kept."""
+    follow_timeout_s: Seconds = 60
+    """How long a request waits for an identical one that is under way, before it asks the model itself."""
     max_rows: Count = 200_000
     """Answers kept in PostgreSQL."""
     max_known_keys: Count = 100_000

@@ -6,12 +6,12 @@ Ids are UUIDv7: they sort by time.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
 import msgspec
@@ -61,6 +61,10 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     models: frozenset[str] | None = None
 
 
+ANONYMOUS = Principal(key_id=UUID(int=0), tenant="unauthenticated", tier="none")
+"""Whoever comes without a valid key. Owns ledger entries of refused requests, nothing else."""
+
+
 class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A virtual key as it is stored. The key itself is never stored: `digest` is its SHA-256, `hint` its last four characters."""
 
@@ -106,13 +110,89 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: int = 0
     source: Literal["provider", "estimated", "none"] = "none"
 
+    @classmethod
+    def of(cls, raw: Any) -> Usage | None:
+        """Read OpenAI's usage object; None when it is not one."""
+        if not isinstance(raw, dict) or not isinstance(raw.get("prompt_tokens"), int):
+            return None
+        read = _details(raw, "prompt_tokens_details")
+        written = _details(raw, "completion_tokens_details")
+        return cls(
+            input=_count(raw["prompt_tokens"]),
+            output=_count(raw.get("completion_tokens")),
+            cache_read=_count(read.get("cached_tokens")),
+            cache_write=_count(read.get("cache_write_tokens")),
+            reasoning=_count(written.get("reasoning_tokens")),
+            source="estimated" if raw.get("estimated") is True else "provider",
+        )
+
+    def as_openai(self) -> Json:
+        """OpenAI's usage object, with `estimated: true` when we guessed."""
+        raw: Json = {"prompt_tokens": self.input, "completion_tokens": self.output, "total_tokens": self.input + self.output}
+        return raw if self.source == "provider" else {**raw, "estimated": True}
+
+
+_MAX_TOKENS = 1_000_000_000
+
+
+def _details(raw: Json, name: str) -> Json:
+    details = raw.get(name)
+    return details if isinstance(details, dict) else {}
+
+
+def _count(value: Any) -> int:
+    return min(max(value, 0), _MAX_TOKENS) if isinstance(value, int) else 0
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True):
+    """Micro-dollars per million tokens, and where they come from.
+
+    `notional`: a stand-in for a model that costs nothing per token. `none`: unknown, everything costs 0. `tiers` are (tokens, price):
+    a request with more input tokens than that is billed at that price as a whole; the highest tier that applies counts.
+    """
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    source: Literal["genai-prices", "settings", "notional", "none"] = "none"
+    tiers: tuple[tuple[int, Price], ...] = ()
+
+
+class Lifeline:
+    """Who still wants the work of a task. When the last holder lets go, the task is cancelled.
+
+    The client holds it from the start; requests that wait for the same answer hold it too, so that a client that goes away does not
+    take down those who wait for what it asked for.
+    """
+
+    def __init__(self, task: asyncio.Task[Any] | None) -> None:
+        self._task = task
+        self._holders = 1
+
+    @property
+    def dropped(self) -> bool:
+        """Whether nobody holds it any more."""
+        return self._holders == 0
+
+    def hold(self) -> None:
+        """Join."""
+        self._holders += 1
+
+    def release(self) -> None:
+        """Let go."""
+        self._holders -= 1
+        if self._holders == 0 and self._task is not None:
+            self._task.cancel()
+
 
 class Request(msgspec.Struct, kw_only=True):
     """One request on its way through the stages. Stages may replace `body`, never mutate what it holds.
 
     `body` is the request as the client sent it, less the field `farthing`: what we do not know passes through to the provider.
-    `started_ns` is `time.perf_counter_ns()` at arrival. `recorded` says that a ledger entry for this request exists or is owed by a
-    dispatch attempt under way, so that `account` adds none.
+    `fingerprint` changes whenever the settings map `model` to something else. `started_ns` is `time.perf_counter_ns()` at arrival.
+    `recorded` says that a ledger entry for this request exists or is owed by a dispatch attempt under way, so that `account` adds none.
+    `lifeline` says who still waits.
     """
 
     id: UUID
@@ -120,40 +200,75 @@ class Request(msgspec.Struct, kw_only=True):
     operation: Operation
     body: Json
     model: str
+    fingerprint: str = ""
     extras: Extras
     stream: bool = False
     include_usage: bool = False
     started_ns: int
     recorded: bool = False
     traceparent: str | None = None
+    lifeline: Lifeline
 
 
 class Completion(msgspec.Struct, kw_only=True):
-    """The canonical whole answer: OpenAI's response object as `body`, what it used, and the chunks it came in where it was streamed.
+    """The canonical whole answer: OpenAI's response object, and the chunks it came in where it was streamed.
 
     `chunks` are `chat.completion.chunk` objects without the usage chunk, in order, and None for an answer that came in one piece.
     """
 
     body: Json
-    usage: Usage
     chunks: list[Json] | None = None
 
 
-class Answer(msgspec.Struct, kw_only=True):
-    """What a stage returns: whole (`body` holds JSON bytes) or as a stream (`stream` yields encoded JSON chunks, `body` is None).
+class ChunkStream(Protocol):
+    """`chat.completion.chunk` objects without usage, in order. `aclose` is always called, also on a stream that was never begun."""
 
-    `stream` is an async iterator of `chat.completion.chunk` objects as JSON bytes; closing it (`aclose`) lets go of everything behind
-    it, the upstream connection included. Cost and saving of a stream are known at its end; `cost_microusd` is then updated in place.
+    def __aiter__(self) -> ChunkStream:
+        """Itself."""
+
+    async def __anext__(self) -> Json:
+        """The next chunk."""
+
+    async def aclose(self) -> None:
+        """Let go of everything behind the stream, the upstream connection included. A no-op the second time."""
+
+
+class Answer(msgspec.Struct, kw_only=True):
+    """What a stage returns: whole (`body`, encoded) or as a stream (`stream`).
+
+    `usage`, cost and saving of a stream are set in place when it has ended. `completion` is the whole answer for
+    stages that read it: from the start where there is a `body`, at its end where there is a stream.
     """
 
     source: Source
     model: str | None
     body: bytes | None = None
-    stream: AsyncIterator[bytes] | None = None
+    completion: Completion | None = None
+    stream: ChunkStream | None = None
+    usage: Json | None = None
     cost_microusd: int = 0
     saved_microusd: int = 0
     route: str = "direct"
     mode: str = "normal"
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """What one dispatch attempt was. `final`: no further attempt follows for this request. Durations in microseconds."""
+
+    number: int
+    final: bool
+    model_used: str
+    provider: str
+    upstream_model: str
+    price: Price
+    baseline: Price
+    usage: Usage
+    latency_us: int
+    ttft_us: int | None
+    status: int = 200
+    error: str | None = None
+    route: str = "direct"
+    ended_early: bool = False
 
 
 class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -251,3 +366,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 def utc_now() -> datetime:
     """The present, in UTC."""
     return datetime.now(UTC)
+
+
+def dollars(microusd: int) -> str:
+    """Micro-dollars as dollars with six places, without a float on the way."""
+    sign = "-" if microusd < 0 else ""
+    return f"{sign}{abs(microusd) // 1_000_000}.{abs(microusd) % 1_000_000:06d}"

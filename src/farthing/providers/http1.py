@@ -243,9 +243,6 @@ class Http1Client:
 
     async def post(self, path: str, body: bytes, *, extra: bytes = b"", head_timeout_s: float, total_timeout_s: float) -> Exchange:
         """Send a request and wait for the head of the answer. `extra` holds encoded header lines, each ending in CRLF."""
-        return await self._send(b"POST", path, body, extra, head_timeout_s, total_timeout_s)
-
-    async def _send(self, method: bytes, path: str, body: bytes, extra: bytes, head_timeout_s: float, total_timeout_s: float) -> Exchange:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + total_timeout_s
         connection = await self._acquire(loop)
@@ -253,7 +250,7 @@ class Http1Client:
             connection.begin()
             target = (self._prefix + path).encode("ascii")
             size = b"content-length: %d\r\n\r\n" % len(body)
-            connection.write(b"".join((method, b" ", target, b" HTTP/1.1\r\n", self._head, extra, size, body)))
+            connection.write(b"".join((b"POST ", target, b" HTTP/1.1\r\n", self._head, extra, size, body)))
             while not connection.head_done:
                 if connection.error:
                     raise connection.error
@@ -275,15 +272,15 @@ class Http1Client:
             await connection.wait(seconds, what)
 
     async def _acquire(self, loop: asyncio.AbstractEventLoop) -> Connection:
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.alive and loop.time() - connection.idle_since < self._max_idle:
-                return connection
-            self._discard(connection)
-        if self._open >= self._max_connections:
+        while True:
+            while self._idle:
+                connection = self._idle.pop()
+                if connection.alive and loop.time() - connection.idle_since < self._max_idle:
+                    return connection
+                self._discard(connection)
+            if self._open < self._max_connections:
+                break
             await self._wait_for_slot(loop)
-            if self._idle:
-                return await self._acquire(loop)
         self._open += 1
         try:
             return await self._connect(loop)

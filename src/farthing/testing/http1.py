@@ -126,11 +126,11 @@ class Wire:
 
     async def _more(self) -> bool:
         """Wait for more bytes; False when none will come."""
-        if self.gone.is_set():
-            return False
+        before = len(self._buffer)
         self._news.clear()
-        await self._news.wait()
-        return not self.gone.is_set()
+        if not self.gone.is_set():
+            await self._news.wait()
+        return len(self._buffer) > before
 
     async def _read_on(self) -> None:
         try:

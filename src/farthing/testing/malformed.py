@@ -11,6 +11,7 @@ from farthing.testing.replies import CLOSE, DONE, RESET, STALL, Part, Repeat, Re
 
 _HELLO: Final = ("Hel", "lo")
 _BLOCK: Final = 65_536
+_CONTINUATION: Final = 0b1000_0000  # the two high bits of every byte of a UTF-8 character but its first
 
 
 def html_page(status: int = 502) -> Reply:
@@ -68,7 +69,7 @@ def split_utf8(text: str = "Grüße, 世界 🌍", *, pause: float = 0.0) -> Rep
     parts: list[Part] = []
     for event in stream((text,)).parts or ():
         assert isinstance(event, bytes)
-        cuts = [at for at in range(1, len(event)) if event[at] & 0xC0 == 0x80]
+        cuts = [at for at in range(1, len(event)) if event[at] & 0b1100_0000 == _CONTINUATION]
         for start, end in zip([0, *cuts], [*cuts, len(event)], strict=True):
             parts += (event[start:end], pause)
     return Reply(parts=parts)

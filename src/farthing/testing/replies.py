@@ -105,7 +105,7 @@ def usage_object(tokens_in: int = 9, tokens_out: int = 12, *, cached: int = 0, r
 def completion(
     text: str | None,
     *,
-    usage: Json | None | Literal[False] = None,
+    usage: Json | Literal[False] | None = None,
     tool_calls: Sequence[ToolCall] = (),
     finish_reason: str | None = None,
     model: str = "gpt-4o-mini",
@@ -224,6 +224,7 @@ def error(
     type: str = "server_error",  # noqa: A002 the wire's own name
     code: str | None = None,
     headers: Mapping[str, str] | None = None,
+    *,
     param: str | None = None,
 ) -> Reply:
     """OpenAI's error object under an HTTP status."""

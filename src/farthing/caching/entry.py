@@ -1,0 +1,111 @@
+"""One answer in the exact cache, in one canonical form that serves whole and streamed requests alike.
+
+A hit equals the miss that filled it in every field but `id`, `created` and the usage detail that says that the input was cached.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import msgspec
+
+from farthing.pipeline.stream import replay
+from farthing.types import Completion, Json, new_id
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+_FRESH = ("id", "object", "created")
+_CACHEABLE_ENDS = frozenset({"stop", "length", "tool_calls", "function_call"})
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """`tail` is the response object without `id`, `object` and `created`, as JSON; `chunks` the deltas of a streamed one, likewise.
+
+    `cost_microusd` is what the model call cost. `expires` is Unix time.
+    """
+
+    model: str
+    object: str | None
+    tail: bytes
+    chunks: bytes | None
+    cost_microusd: int
+    expires: float
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory, about."""
+        return 400 + len(self.tail) + len(self.chunks or b"")
+
+    def whole(self) -> bytes:
+        """The encoded answer to a request that does not stream."""
+        if self.object is None:
+            return self.tail
+        return b'{"id":"chatcmpl-%s","object":"%s","created":%d,%s' % (
+            new_id().hex.encode(),
+            self.object.encode(),
+            time.time(),
+            self.tail[1:],
+        )
+
+    def pieces(self) -> Iterator[Json]:
+        """The chunks for a request that streams: as they came when they came streamed, else cut from the whole."""
+        head = {"id": f"chatcmpl-{new_id().hex}", "object": "chat.completion.chunk", "created": int(time.time())}
+        if self.chunks is not None:
+            for chunk in _decode(self.chunks):
+                yield {**head, **chunk}
+            return
+        for chunk in replay({**head, **_decode(self.tail)}):
+            yield {**chunk, **head}
+
+    def usage(self) -> Json | None:
+        """The usage object of a hit."""
+        usage = _decode(self.tail).get("usage")
+        return usage if isinstance(usage, dict) else None
+
+
+def make_entry(completion: Completion, *, model: str, cost_microusd: int, expires: float) -> Entry | None:
+    """The entry for an answer, or None when it must not be kept: cut off by a filter, refused, empty, or without a reason of its end."""
+    body = completion.body
+    if "choices" in body and not all(_worth_keeping(choice) for choice in body["choices"]):
+        return None
+    kept = {key: value for key, value in body.items() if key not in _FRESH}
+    usage = body.get("usage")
+    if isinstance(usage, dict):
+        kept["usage"] = _said_cached(usage)
+    if "choices" not in body:
+        kept = {"object": body.get("object", "list"), **kept}
+    chunks = [{key: value for key, value in chunk.items() if key not in _FRESH} for chunk in completion.chunks or ()]
+    return Entry(
+        model=model,
+        object=str(body["object"]) if "choices" in body else None,
+        tail=_encode(kept),
+        chunks=_encode(chunks) if chunks else None,
+        cost_microusd=cost_microusd,
+        expires=expires,
+    )
+
+
+def _worth_keeping(choice: Json) -> bool:
+    message = choice["message"]
+    says = message.get("content") or message.get("tool_calls") or message.get("function_call")
+    return bool(says) and not message.get("refusal") and choice.get("finish_reason") in _CACHEABLE_ENDS
+
+
+def _said_cached(usage: Json) -> Json:
+    details = usage.get("prompt_tokens_details")
+    known = details if isinstance(details, dict) else {}
+    return {**usage, "prompt_tokens_details": {**known, "cached_tokens": usage.get("prompt_tokens", 0)}}
+
+
+def pack(entry: Entry) -> bytes:
+    """For the shared tier."""
+    return msgspec.msgpack.encode(entry)
+
+
+def unpack(payload: bytes) -> Entry | None:
+    """From the shared tier; None when another version of Farthing wrote it."""
+    try:
+        return msgspec.msgpack.decode(payload, type=Entry)
+    except msgspec.MsgspecError:
+        return None

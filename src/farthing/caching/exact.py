@@ -1,0 +1,138 @@
+"""The exact stage: the same request again is answered from what the first one left, and at the same time waits for it.
+
+Followers of a request under way (single-flight) get what the leader got, as a hit. When the leader fails, or its answer may not be kept,
+each follower goes its own way. A leader whose client goes away works on while someone follows it (`types.Lifeline`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from farthing.caching.entry import Entry, make_entry
+from farthing.caching.keys import exact_key, temperature
+from farthing.caching.memory import MemoryTier
+from farthing.caching.shared import SharedTier
+from farthing.pipeline.stage import Next
+from farthing.pipeline.stream import Replayed, Tee
+from farthing.settings import ExactCacheSettings
+from farthing.types import Answer, Completion, Json, Lifeline, Request, Source
+
+
+class Flight:
+    """A miss under way. `landed` gets its entry, or None when there is none to share."""
+
+    def __init__(self, lifeline: Lifeline) -> None:
+        self.lifeline = lifeline
+        self.landed: asyncio.Future[Entry | None] = asyncio.get_running_loop().create_future()
+
+
+class ExactCache:
+    """See `pipeline.stage.Stage`."""
+
+    def __init__(self, settings: ExactCacheSettings, memory: MemoryTier, shared: SharedTier) -> None:
+        self._settings = settings
+        self._memory = memory
+        self._shared = shared
+        self._flights: dict[bytes, Flight] = {}
+
+    @property
+    def flights(self) -> int:
+        """Misses under way."""
+        return len(self._flights)
+
+    async def __call__(self, request: Request, following: Next) -> Answer:
+        """Answer from the cache, or from whoever asks the same right now, or fill the cache."""
+        if request.extras.cache == "off" or temperature(request) > self._settings.max_temperature:
+            return await following(request)
+        key = exact_key(request)
+        if request.extras.cache == "refresh":
+            return await self._lead(request, following, key, None)
+        entry = self._memory.get(key)
+        if entry is None and key in self._flights:
+            entry = await self._follow(self._flights[key])
+            if entry is None:
+                return await following(request)
+        if entry is not None:
+            return _hit(request, entry)
+        flight = self._flights[key] = Flight(request.lifeline)
+        return await self._lead(request, following, key, flight)
+
+    async def _follow(self, flight: Flight) -> Entry | None:
+        flight.lifeline.hold()
+        try:
+            async with asyncio.timeout(self._settings.follow_timeout_s):
+                return await asyncio.shield(flight.landed)
+        except TimeoutError:
+            return None
+        finally:
+            flight.lifeline.release()
+
+    async def _lead(self, request: Request, following: Next, key: bytes, flight: Flight | None) -> Answer:
+        try:
+            if flight is not None and self._shared.has(key):
+                entry = await self._shared.get(request.principal.tenant, key)
+                if entry is not None:
+                    self._memory.put(key, entry)
+                    self._land(key, flight, entry)
+                    return _hit(request, entry)
+            answer = await following(request)
+            if answer.stream is None:
+                completion = answer.completion
+                self._land(key, flight, self._keep(request, key, answer, completion) if completion else None)
+                return answer
+        except BaseException:
+            self._land(key, flight, None)
+            raise
+        return self._watch(request, key, flight, answer)
+
+    def _watch(self, request: Request, key: bytes, flight: Flight | None, answer: Answer) -> Answer:
+        """Keep what a stream was, when it has come to its end."""
+        chunks: list[Json] = []
+        most = self._settings.max_chunks
+        stream = answer.stream
+        assert stream is not None
+
+        def seen(chunk: Json) -> None:
+            if len(chunks) <= most:
+                chunks.append(chunk)
+
+        def ended(complete: bool) -> None:  # noqa: FBT001 - the shape of Tee's callback
+            whole = answer.completion
+            keep = complete and whole is not None and len(chunks) <= most
+            entry = self._keep(request, key, answer, Completion(body=whole.body, chunks=chunks)) if keep and whole else None
+            self._land(key, flight, entry)
+
+        answer.stream = Tee(stream, seen, ended)
+        return answer
+
+    def _keep(self, request: Request, key: bytes, answer: Answer, completion: Completion) -> Entry | None:
+        entry = make_entry(
+            completion,
+            model=answer.model or request.model,
+            cost_microusd=answer.cost_microusd,
+            expires=time.time() + self._settings.ttl_s,
+        )
+        if entry is None or entry.size > self._settings.max_entry_bytes:
+            return None
+        self._memory.put(key, entry)
+        self._shared.put(request.principal.tenant, request.extras.namespace, key, entry)
+        return entry
+
+    def _land(self, key: bytes, flight: Flight | None, entry: Entry | None) -> None:
+        if flight is None:
+            return
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+        if not flight.landed.done():
+            flight.landed.set_result(entry)
+
+
+def _hit(request: Request, entry: Entry) -> Answer:
+    answer = Answer(source=Source.EXACT, model=entry.model, saved_microusd=entry.cost_microusd)
+    if request.stream:
+        answer.stream = Replayed(entry.pieces())
+        answer.usage = entry.usage()
+    else:
+        answer.body = entry.whole()
+    return answer

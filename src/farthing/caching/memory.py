@@ -1,0 +1,48 @@
+"""The exact cache's first tier: a bounded map in this process."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+
+from farthing.caching.entry import Entry
+
+
+class MemoryTier:
+    """Least recently used entries go first when `max_bytes` is reached. Expired entries count as absent."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._entries: OrderedDict[bytes, Entry] = OrderedDict()
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: bytes) -> Entry | None:
+        """The live entry under a key."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        if entry.expires <= time.time():
+            self.drop(key)
+            return None
+        self._entries.move_to_end(key)
+        return entry
+
+    def put(self, key: bytes, entry: Entry) -> None:
+        """Keep an entry, at the cost of those that were not used for longest."""
+        self.drop(key)
+        if entry.size > self._max_bytes:
+            return
+        self._entries[key] = entry
+        self.bytes += entry.size
+        while self.bytes > self._max_bytes:
+            _, old = self._entries.popitem(last=False)
+            self.bytes -= old.size
+
+    def drop(self, key: bytes) -> None:
+        """Forget a key."""
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self.bytes -= entry.size

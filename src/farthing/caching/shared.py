@@ -1,0 +1,120 @@
+"""The exact cache's second tier: answers in PostgreSQL, shared by workers and kept over restarts, off the request path.
+
+A worker remembers which keys are there, so a miss asks nobody; only a key that is known to be there is read, with a deadline. Writes go
+through a bounded queue in the background. A store that is away or slow costs hits, never answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from datetime import UTC, datetime
+
+from farthing.caching.entry import Entry, pack, unpack
+from farthing.errors import FarthingError
+from farthing.ports import AnswerStore
+from farthing.settings import ExactCacheSettings
+from farthing.types import StoredAnswer, utc_now
+
+_log = logging.getLogger("farthing.cache")
+_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 5.0
+_PRUNE_EVERY_S = 60.0
+_BATCH = 200
+
+
+class SharedTier:
+    """`dropped` counts answers that found the write queue full."""
+
+    def __init__(self, store: AnswerStore, settings: ExactCacheSettings) -> None:
+        self._store = store
+        self._settings = settings
+        self._known: dict[bytes, None] = {}
+        self._queue: deque[StoredAnswer] = deque()
+        self._news = asyncio.Event()
+        self.dropped = 0
+
+    def learn(self, keys: list[bytes]) -> None:
+        """Remember keys that are in the store; the oldest are forgotten first."""
+        for key in keys:
+            self._known[key] = None
+        while len(self._known) > self._settings.max_known_keys:
+            del self._known[next(iter(self._known))]
+
+    async def reload(self) -> None:
+        """Learn what the store has. Raises the store's errors."""
+        self.learn(list(reversed(await self._store.keys(self._settings.max_known_keys))))
+
+    def has(self, key: bytes) -> bool:
+        """Whether it is worth asking the store."""
+        return key in self._known
+
+    async def get(self, tenant: str, key: bytes) -> Entry | None:
+        """The entry, or None when it is gone, or the store is away or too slow."""
+        try:
+            async with asyncio.timeout(self._settings.read_timeout_s):
+                stored = await self._store.get(tenant, key)
+        except (FarthingError, TimeoutError):
+            return None
+        entry = unpack(stored.payload) if stored else None
+        if entry is None:
+            self._known.pop(key, None)
+        return entry
+
+    def put(self, tenant: str, namespace: str, key: bytes, entry: Entry) -> None:
+        """Queue an entry for the store."""
+        if len(self._queue) >= self._settings.write_queue:
+            self.dropped += 1
+            return
+        self._queue.append(
+            StoredAnswer(
+                key=key,
+                tenant=tenant,
+                namespace=namespace,
+                model=entry.model,
+                payload=pack(entry),
+                cost_microusd=entry.cost_microusd,
+                created_at=utc_now(),
+                expires_at=datetime.fromtimestamp(entry.expires, UTC),
+            )
+        )
+        self._news.set()
+
+    async def run(self) -> None:
+        """Write, and prune now and then, until cancelled."""
+        pause = _PAUSE_S
+        prune_at = 0.0
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                if loop.time() >= prune_at:
+                    prune_at = loop.time() + _PRUNE_EVERY_S
+                    await self._store.prune(self._settings.max_rows)
+                await self.drain()
+                pause = _PAUSE_S
+            except FarthingError:
+                pause = min(pause * 2, _LONGEST_PAUSE_S)
+            except Exception:  # noqa: BLE001 - whatever it is, the writer must live and the log must say
+                _log.exception("the answer cache's writer stumbled")
+                pause = _LONGEST_PAUSE_S
+            if not self._queue:
+                await self._wait_for_news(prune_at - loop.time())
+            await asyncio.sleep(pause)
+
+    async def _wait_for_news(self, seconds: float) -> None:
+        self._news.clear()
+        try:
+            async with asyncio.timeout(max(seconds, 0)):
+                await self._news.wait()
+        except TimeoutError:
+            return
+
+    async def drain(self) -> None:
+        """Write all that waits. What the store did not take stays in the queue."""
+        while self._queue:
+            batch = [self._queue[at] for at in range(min(_BATCH, len(self._queue)))]
+            await self._store.put(batch)
+            for answer in batch:
+                self._queue.popleft()
+                self.learn([answer.key])

@@ -1,0 +1,90 @@
+"""The few words of ASGI that the doors speak: read a bounded body, send a whole answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any
+
+import msgspec
+
+from farthing.errors import BodyTimeout, BodyTooLarge, FarthingError
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = Sequence[tuple[bytes, bytes]]
+
+_encode = msgspec.json.Encoder().encode
+JSON_TYPE = (b"content-type", b"application/json")
+
+
+class ClientLeft(Exception):
+    """The client went away while its body was being read."""
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """A request header's first value."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return str(value, "latin-1")
+    return None
+
+
+async def read_body(scope: Scope, receive: Receive, *, most: int, timeout_s: float) -> bytes:
+    """The whole body. Raises `BodyTooLarge`, `BodyTimeout` or `ClientLeft`."""
+    announced = header(scope, b"content-length")
+    if announced is not None and announced.isdigit() and int(announced) > most:
+        raise _too_large(most)
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientLeft
+                piece = message.get("body", b"")
+                pieces.append(piece)
+                size += len(piece)
+                if size > most:
+                    raise _too_large(most)
+                if not message.get("more_body"):
+                    break
+    except TimeoutError:
+        raise BodyTimeout(f"the request body did not arrive within {timeout_s:.3g} s") from None
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _too_large(most: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the request body is larger than {most} bytes (setting server.max_body_bytes)")
+
+
+async def send_whole(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    """A whole answer."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [*headers, JSON_TYPE, (b"content-length", b"%d" % len(body))],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+def error_headers(error: FarthingError) -> list[tuple[bytes, bytes]]:
+    """`x-should-retry` and, where a time is known, `retry-after` (whole seconds, rounded up) and `retry-after-ms`."""
+    headers = []
+    if error.retry is not None:
+        headers.append((b"x-should-retry", b"true" if error.retry else b"false"))
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % -(-error.retry_after_s // 1)))
+        headers.append((b"retry-after-ms", b"%d" % (error.retry_after_s * 1000)))
+    return headers
+
+
+def error_body(error: FarthingError) -> tuple[int, bytes]:
+    """Status and OpenAI's error object."""
+    status, fields = error.wire()
+    return status, _encode({"error": fields})

@@ -1,0 +1,139 @@
+"""Virtual keys: a snapshot in this process, refreshed by news and by the clock."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import re
+import secrets
+import time
+from collections import OrderedDict
+
+from farthing.errors import FarthingError, KeyInUrl, Unauthenticated, Unavailable
+from farthing.http.asgi import Scope
+from farthing.ports import KeyStore
+from farthing.settings import KeySettings
+from farthing.types import KeyRecord, Principal, utc_now
+
+_log = logging.getLogger("farthing.keys")
+_PREFIX = "fk-"
+_LONGEST = 256
+_LOOKUP_TIMEOUT_S = 0.5
+_MAX_UNKNOWN = 10_000
+_IN_URL = re.compile(
+    rb"(?:^|[&;])(?:[a-z_\-]*key|access_token|token|authorization)=|fk-[A-Za-z0-9_\-]{8}|sk-[A-Za-z0-9_\-]{8}", re.IGNORECASE
+)
+
+
+def new_key() -> str:
+    """A fresh key: 256 random bits, so that a plain SHA-256 of it cannot be turned back."""
+    return _PREFIX + secrets.token_urlsafe(32)
+
+
+def digest_of(key: str) -> bytes:
+    """What is stored of a key."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+def bearer(scope: Scope) -> str:
+    """The key of a request, out of its headers. Raises `KeyInUrl` or `Unauthenticated`."""
+    if scope["query_string"] and _IN_URL.search(scope["query_string"]):
+        raise KeyInUrl("An API key does not belong in a URL, where logs and proxies keep it: send it as `Authorization: Bearer KEY`.")
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            scheme, _, token = value.partition(b" ")
+            if scheme.lower() == b"bearer" and token.strip():
+                return str(token.strip(), "latin-1")
+            raise Unauthenticated("The Authorization header must read `Bearer KEY`.")
+    for name, value in scope["headers"]:
+        if name == b"x-api-key" and value:
+            return str(value, "latin-1")
+    raise Unauthenticated("No API key given: send it as `Authorization: Bearer KEY`.")
+
+
+class KeyRing:
+    """Knows who is behind a key.
+
+    All keys are held in memory up to `max_cached`. A key that is not among them is looked up once, with a deadline, and then remembered
+    as unknown until the next refresh. While the store is away the last snapshot counts.
+    """
+
+    def __init__(self, store: KeyStore, settings: KeySettings) -> None:
+        self._store = store
+        self._settings = settings
+        self._known: dict[bytes, KeyRecord] = {}
+        self._principals: dict[bytes, Principal] = {}
+        self._unknown: OrderedDict[bytes, float] = OrderedDict()
+        self._looking = asyncio.Semaphore(4)
+        self.loaded = False
+
+    async def reload(self) -> None:
+        """Take a new snapshot. Raises the store's errors and keeps the old one then."""
+        records = await self._store.all(self._settings.max_cached)
+        self._known = {record.digest: record for record in records}
+        self._principals = {record.digest: _principal(record) for record in records}
+        self._unknown.clear()
+        self.loaded = True
+
+    async def run(self) -> None:
+        """Refresh by the clock until cancelled."""
+        while True:
+            await asyncio.sleep(self._settings.refresh_s)
+            try:
+                await self.reload()
+            except FarthingError as error:
+                _log.debug("keys not refreshed: %s", error)
+
+    async def authenticate(self, key: str) -> Principal:
+        """Who holds this key. Raises `Unauthenticated`, or `Unavailable` when it cannot be known."""
+        if len(key) > _LONGEST or not key.isascii():
+            raise _wrong(key)
+        digest = digest_of(key)
+        record = self._known.get(digest)
+        if record is None:
+            record = await self._look_up(digest, key)
+        if not hmac.compare_digest(record.digest, digest):
+            raise _wrong(key)
+        if record.revoked_at is not None:
+            raise Unauthenticated("This API key was revoked.")
+        if record.expires_at is not None and record.expires_at <= utc_now():
+            raise Unauthenticated("This API key has expired.")
+        return self._principals[digest]
+
+    async def _look_up(self, digest: bytes, key: str) -> KeyRecord:
+        until = self._unknown.get(digest)
+        if until is not None and until > time.monotonic():
+            raise _wrong(key)
+        try:
+            async with asyncio.timeout(_LOOKUP_TIMEOUT_S), self._looking:
+                record = await self._store.find(digest)
+        except (FarthingError, TimeoutError):
+            if self.loaded:
+                raise _wrong(key) from None
+            raise Unavailable("Keys cannot be checked at the moment.", retry_after_s=1.0) from None
+        if record is None:
+            self._unknown[digest] = time.monotonic() + self._settings.refresh_s
+            while len(self._unknown) > _MAX_UNKNOWN:
+                self._unknown.popitem(last=False)
+            raise _wrong(key)
+        self._known[digest] = record
+        self._principals[digest] = _principal(record)
+        return record
+
+
+def _principal(record: KeyRecord) -> Principal:
+    return Principal(
+        key_id=record.id,
+        tenant=record.tenant,
+        user=record.user,
+        tier=record.tier,
+        admin=record.admin,
+        models=None if record.models is None else frozenset(record.models),
+    )
+
+
+def _wrong(key: str) -> Unauthenticated:
+    shown = f"…{key[-4:]}" if key.startswith(_PREFIX) and len(key) > 2 * len(_PREFIX) + 4 else "given"
+    return Unauthenticated(f"The API key {shown} is not known here.")

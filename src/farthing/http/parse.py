@@ -1,0 +1,108 @@
+"""From bytes to a request: JSON, types, and the extras of Farthing's own. Pure."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from farthing.errors import InvalidRequest
+from farthing.http.openai_types import ChatBody, EmbeddingsBody
+from farthing.types import Extras, Json
+
+_plain = msgspec.json.Decoder().decode
+_chat = msgspec.json.Decoder(ChatBody).decode
+_embeddings = msgspec.json.Decoder(EmbeddingsBody).decode
+_AT = re.compile(r"^(?P<what>.*?)(?: - at `\$?\.?(?P<where>.*)`)?$", re.DOTALL)
+_MISSING = re.compile(r"required field `(?P<name>[^`]+)`")
+_HEADER = b"x-farthing-"
+_SWITCHES = {"true": True, "false": False, "1": True, "0": False}
+_LONGEST_NAME = 256
+_LATER = ("memory", "knowledge", "route", "prompt", "dry_run")
+_MOST_PROMPTS = 2048
+
+
+def chat(data: bytes) -> tuple[ChatBody, Json]:
+    """A chat body, typed and as it came. Raises `InvalidRequest` naming the field."""
+    typed, body = _parse(data, _chat)
+    if not typed.messages:
+        raise InvalidRequest("messages is empty: send at least one message", param="messages")
+    return typed, body
+
+
+def embeddings(data: bytes) -> tuple[EmbeddingsBody, Json]:
+    """An embeddings body, typed and as it came."""
+    typed, body = _parse(data, _embeddings)
+    if not typed.input or (isinstance(typed.input, list) and len(typed.input) > _MOST_PROMPTS):
+        raise InvalidRequest(f"input must hold 1 to {_MOST_PROMPTS} texts, none of them empty", param="input")
+    if typed.encoding_format not in {None, "float", "base64"}:
+        raise InvalidRequest("encoding_format must be 'float' or 'base64'", param="encoding_format")
+    return typed, body
+
+
+def _parse(data: bytes, decode: Any) -> tuple[Any, Json]:
+    if not data.strip():
+        raise InvalidRequest("the request has no body: send a JSON object")
+    try:
+        return decode(data), _plain(data)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"the body is not JSON: {error}") from None
+    except RecursionError:
+        raise InvalidRequest("the body is nested too deeply") from None
+
+
+def _invalid(text: str) -> InvalidRequest:
+    match = _AT.match(text)
+    what = match["what"] if match else text
+    where = (match["where"] if match else None) or None
+    missing = _MISSING.search(what)
+    if missing:
+        where = f"{where}.{missing['name']}" if where else missing["name"]
+        return InvalidRequest(f"{where} is missing", param=where)
+    return InvalidRequest(f"{where or 'the body'}: {what[:1].lower()}{what[1:]}".replace("`", ""), param=where)
+
+
+def extras(given: Json | None, headers: Iterable[tuple[bytes, bytes]]) -> Extras:
+    """The field `farthing` over the headers `x-farthing-*`. Raises `InvalidRequest` for a name or value that is not known."""
+    merged: Json = {}
+    for key, value in headers:
+        if key.startswith(_HEADER):
+            option = str(key[len(_HEADER) :], "latin-1").replace("-", "_")
+            merged[option] = _header_value(option, str(value, "latin-1"))
+    if given:
+        merged.update(given)
+    if not merged:
+        return _NO_EXTRAS
+    for name in merged:
+        if name not in Extras.__struct_fields__:
+            close = difflib.get_close_matches(name, Extras.__struct_fields__, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(Extras.__struct_fields__)}"
+            raise InvalidRequest(f"farthing.{name[:64]}: there is no such option; {hint}", param=f"farthing.{name[:64]}")
+    try:
+        found = msgspec.convert(merged, Extras)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error).replace("`$.", "`$.farthing.")) from None
+    _check(found)
+    return found
+
+
+_NO_EXTRAS = Extras()
+
+
+def _header_value(name: str, value: str) -> Any:
+    return _SWITCHES.get(value.lower(), value) if name in {"dry_run", "memory", "knowledge"} else value
+
+
+def _check(found: Extras) -> None:
+    for name in ("namespace", "user", "task_type"):
+        value = getattr(found, name)
+        if value is not None and not (1 <= len(value) <= _LONGEST_NAME and value.isprintable()):
+            raise InvalidRequest(f"farthing.{name} must have 1 to {_LONGEST_NAME} printable characters", param=f"farthing.{name}")
+    for name in _LATER:
+        if getattr(found, name) not in (None, False, "off"):
+            raise InvalidRequest(f"farthing.{name} is not available in this version of Farthing", param=f"farthing.{name}")

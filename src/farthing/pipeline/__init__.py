@@ -1,0 +1,1 @@
+"""How stages and streams are put together."""

@@ -1,0 +1,126 @@
+CREATE TABLE farthing.keys (
+  id uuid PRIMARY KEY,
+  tenant text NOT NULL,
+  user_id text,
+  tier text NOT NULL,
+  name text,
+  digest bytea NOT NULL UNIQUE CHECK (octet_length(digest) = 32),
+  hint text NOT NULL,
+  admin boolean NOT NULL,
+  models text[],
+  created_at timestamptz NOT NULL,
+  expires_at timestamptz,
+  revoked_at timestamptz
+);
+
+CREATE TABLE farthing.ledger (
+  id uuid PRIMARY KEY,
+  at timestamptz NOT NULL,
+  request_id uuid NOT NULL,
+  attempt integer NOT NULL,
+  final boolean NOT NULL,
+  tenant text NOT NULL,
+  key_id uuid,
+  user_id text,
+  tier text,
+  operation text NOT NULL,
+  purpose text NOT NULL,
+  source text NOT NULL,
+  model_asked text,
+  model_used text,
+  provider text,
+  upstream_model text,
+  prompt_version text,
+  route text,
+  mode text,
+  task_type text,
+  stream boolean NOT NULL,
+  tokens_in integer NOT NULL,
+  tokens_out integer NOT NULL,
+  tokens_cache_read integer NOT NULL,
+  tokens_cache_write integer NOT NULL,
+  tokens_reasoning integer NOT NULL,
+  usage_source text NOT NULL,
+  price_in_microusd_per_1m bigint,
+  price_out_microusd_per_1m bigint,
+  price_source text NOT NULL,
+  cost_microusd bigint NOT NULL,
+  baseline_microusd bigint NOT NULL,
+  saved_microusd bigint NOT NULL,
+  latency_us bigint NOT NULL,
+  ttft_us bigint,
+  status integer NOT NULL,
+  error text,
+  -- A billion dollars an entry: what is above it is a mistake, and would in time overflow the sums of its day.
+  CONSTRAINT ledger_money_is_plausible CHECK (
+    cost_microusd BETWEEN 0 AND 1000000000000000
+    AND baseline_microusd BETWEEN 0 AND 1000000000000000
+    AND saved_microusd BETWEEN -1000000000000000 AND 1000000000000000
+  ),
+  CONSTRAINT ledger_tokens_are_counts CHECK (tokens_in >= 0 AND tokens_out >= 0)
+);
+CREATE INDEX ledger_tenant_id ON farthing.ledger (tenant, id);
+
+CREATE TABLE farthing.ledger_daily (
+  day date NOT NULL,
+  tenant text NOT NULL,
+  key_id uuid,
+  model text,
+  source text NOT NULL,
+  notional boolean NOT NULL,
+  requests bigint NOT NULL,
+  attempts bigint NOT NULL,
+  errors bigint NOT NULL,
+  tokens_in bigint NOT NULL,
+  tokens_out bigint NOT NULL,
+  spent_microusd bigint NOT NULL,
+  saved_microusd bigint NOT NULL,
+  CONSTRAINT ledger_daily_group UNIQUE NULLS NOT DISTINCT (tenant, day, key_id, model, source, notional)
+);
+CREATE INDEX ledger_daily_day ON farthing.ledger_daily (day);
+
+CREATE TABLE farthing.answers (
+  tenant text NOT NULL,
+  key bytea NOT NULL CHECK (octet_length(key) = 32),
+  namespace text NOT NULL,
+  model text NOT NULL,
+  payload bytea NOT NULL,
+  cost_microusd bigint NOT NULL,
+  created_at timestamptz NOT NULL,
+  expires_at timestamptz NOT NULL,
+  PRIMARY KEY (tenant, key)
+);
+CREATE INDEX answers_created_at ON farthing.answers (created_at);
+CREATE INDEX answers_expires_at ON farthing.answers (expires_at);
+
+-- Row-level security, forced on the owner too. With no tenant set the setting is NULL or empty, and no row matches.
+ALTER TABLE farthing.keys ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.keys FORCE ROW LEVEL SECURITY;
+CREATE POLICY one_tenant ON farthing.keys TO farthing_app
+  USING (tenant = current_setting('farthing.tenant', true)) WITH CHECK (tenant = current_setting('farthing.tenant', true));
+CREATE POLICY all_tenants ON farthing.keys TO farthing_service USING (true) WITH CHECK (true);
+
+ALTER TABLE farthing.ledger ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.ledger FORCE ROW LEVEL SECURITY;
+CREATE POLICY one_tenant ON farthing.ledger TO farthing_app
+  USING (tenant = current_setting('farthing.tenant', true)) WITH CHECK (tenant = current_setting('farthing.tenant', true));
+CREATE POLICY all_tenants ON farthing.ledger TO farthing_service USING (true) WITH CHECK (true);
+
+ALTER TABLE farthing.ledger_daily ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.ledger_daily FORCE ROW LEVEL SECURITY;
+CREATE POLICY one_tenant ON farthing.ledger_daily TO farthing_app
+  USING (tenant = current_setting('farthing.tenant', true)) WITH CHECK (tenant = current_setting('farthing.tenant', true));
+CREATE POLICY all_tenants ON farthing.ledger_daily TO farthing_service USING (true) WITH CHECK (true);
+
+ALTER TABLE farthing.answers ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.answers FORCE ROW LEVEL SECURITY;
+CREATE POLICY one_tenant ON farthing.answers TO farthing_app
+  USING (tenant = current_setting('farthing.tenant', true)) WITH CHECK (tenant = current_setting('farthing.tenant', true));
+CREATE POLICY all_tenants ON farthing.answers TO farthing_service USING (true) WITH CHECK (true);
+
+-- A tenant's own connection only reads. What is written is written by the service role, in batches over many tenants.
+GRANT USAGE ON SCHEMA farthing TO farthing_app, farthing_service;
+GRANT SELECT ON farthing.keys, farthing.ledger, farthing.ledger_daily, farthing.answers TO farthing_app;
+GRANT SELECT, INSERT, UPDATE ON farthing.keys, farthing.ledger_daily TO farthing_service;
+GRANT SELECT, INSERT ON farthing.ledger TO farthing_service;
+GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.answers TO farthing_service;

@@ -1,0 +1,201 @@
+"""Reading what servers of OpenAI's protocol send, and making it exactly what OpenAI's own clients expect.
+
+Shape: the API reference of `chat.completion` and `chat.completion.chunk`. Fields that are required but nullable (`logprobs`, `refusal`,
+`finish_reason` of a chunk) are put in where a server leaves them out; fields that we do not know stay.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import msgspec
+
+from farthing.errors import (
+    UpstreamError,
+    UpstreamMalformed,
+    UpstreamRateLimited,
+    UpstreamRefusedUs,
+    UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from farthing.types import Json, new_id
+
+_decode = msgspec.json.Decoder().decode
+_EXCERPT = 200
+_LONGEST_WAIT_S = 86_400.0
+
+STATUS_ERRORS: Mapping[int, type[UpstreamError]] = {
+    401: UpstreamRefusedUs,
+    402: UpstreamRefusedUs,
+    403: UpstreamRefusedUs,
+    408: UpstreamTimeout,
+    429: UpstreamRateLimited,
+    504: UpstreamTimeout,
+}
+"""Statuses with a meaning of their own. Other 4xx are `UpstreamRejected`, other 5xx `UpstreamUnavailable`, the rest `UpstreamMalformed`."""
+
+
+def completion(name: str, data: bytes) -> Json:
+    """A whole chat completion. Raises `UpstreamMalformed` or, for a 200 that holds an error, what the error means."""
+    body = _object(name, data)
+    choices = body.get("choices")
+    if not isinstance(choices, list) or not choices:
+        raise UpstreamMalformed(f"{name} answered without choices: {excerpt(data)}")
+    for index, choice in enumerate(choices):
+        message = choice.get("message") if isinstance(choice, dict) else None
+        if not isinstance(message, dict):
+            raise UpstreamMalformed(f"{name} answered a choice without a message: {excerpt(data)}")
+        message.setdefault("role", "assistant")
+        message.setdefault("content", None)
+        message.setdefault("refusal", None)
+        choice.setdefault("index", index)
+        choice.setdefault("finish_reason", "stop")
+        choice.setdefault("logprobs", None)
+    return _head(body, "chat.completion")
+
+
+def chunk(name: str, data: bytes) -> tuple[Json | None, Json | None]:
+    """One streamed chunk, as (chunk without usage, usage); either may be None."""
+    body = _object(name, data)
+    usage = body.pop("usage", None)
+    choices = body.get("choices")
+    if not isinstance(choices, list):
+        raise UpstreamMalformed(f"{name} sent a chunk without choices: {excerpt(data)}")
+    for choice in choices:
+        if not isinstance(choice, dict) or not isinstance(choice.setdefault("delta", {}), dict):
+            raise UpstreamMalformed(f"{name} sent a malformed choice: {excerpt(data)}")
+        if not isinstance(choice.setdefault("index", 0), int):
+            raise UpstreamMalformed(f"{name} sent a choice whose index is not a number: {excerpt(data)}")
+        choice.setdefault("finish_reason", None)
+        choice.setdefault("logprobs", None)
+    whole = _head(body, "chat.completion.chunk") if choices else None
+    return whole, usage if isinstance(usage, dict) else None
+
+
+def embeddings(name: str, data: bytes) -> Json:
+    """An embeddings response."""
+    body = _object(name, data)
+    if not isinstance(body.get("data"), list):
+        raise UpstreamMalformed(f"{name} answered without embeddings: {excerpt(data)}")
+    body.setdefault("object", "list")
+    return body
+
+
+def _object(name: str, data: bytes) -> Json:
+    try:
+        body = _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise UpstreamMalformed(f"{name} answered something that is not JSON: {excerpt(data)}") from None
+    if not isinstance(body, dict):
+        raise UpstreamMalformed(f"{name} answered a JSON {type(body).__name__} instead of an object")
+    if body.get("error"):
+        raise error_inside(name, body["error"])
+    return body
+
+
+def _head(body: Json, kind: str) -> Json:
+    """OpenAI's order: id, object, created, model, then the rest as it came."""
+    created = body.get("created")
+    return {
+        "id": body.get("id") or f"chatcmpl-{new_id().hex}",
+        "object": kind,
+        "created": created if isinstance(created, int) else int(time.time()),
+        **{key: value for key, value in body.items() if key not in {"id", "object", "created"}},
+    }
+
+
+def events(buffer: bytearray) -> Iterator[bytes]:
+    """Take the complete server-sent events out of a buffer and yield their data (WHATWG HTML, section 9.2.6).
+
+    Comments, event names and ids are dropped; an incomplete event stays in the buffer.
+    """
+    while True:
+        ends = [(at, len(mark)) for mark in (b"\n\n", b"\r\n\r\n", b"\r\r") if (at := buffer.find(mark)) >= 0]
+        if not ends:
+            return
+        at, length = min(ends)
+        block = bytes(buffer[:at])
+        del buffer[: at + length]
+        if block.startswith(b"data: ") and b"\n" not in block and b"\r" not in block:
+            yield block[6:]
+            continue
+        data = b"\n".join(line[5:].removeprefix(b" ") for line in block.splitlines() if line.startswith(b"data:"))
+        if data:
+            yield data
+
+
+def error_of(name: str, status: int, headers: Mapping[str, str], data: bytes) -> UpstreamError:
+    """The error for an answer whose status is not 200."""
+    try:
+        body = _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        body = None
+    detail = body.get("error", body) if isinstance(body, dict) else None
+    fields = detail if isinstance(detail, dict) else {"message": detail if isinstance(detail, str) else None}
+    kind = STATUS_ERRORS.get(status)
+    if kind is None:
+        kind = UpstreamRejected if 400 <= status < 500 else UpstreamUnavailable if status >= 500 else UpstreamMalformed  # noqa: PLR2004
+    if kind is UpstreamRefusedUs:
+        return UpstreamRefusedUs(
+            f"{name} refused the credentials in Farthing's settings (status {status}); the operator must mend providers.{name}",
+            upstream_status=status,
+        )
+    said = text(fields.get("message")) or f"{name} answered status {status}: {excerpt(data)}"
+    return kind(
+        said,
+        upstream_status=status,
+        upstream_type=text(fields.get("type")),
+        upstream_code=text(fields.get("code")),
+        param=text(fields.get("param")),
+        retry_after_s=retry_after(headers),
+    )
+
+
+def error_inside(name: str, error: Any) -> UpstreamError:
+    """The error for a 200, or a stream, that holds an error object."""
+    fields = error if isinstance(error, dict) else {"message": error}
+    code = fields.get("code")
+    status = code if isinstance(code, int) else 429 if code == "rate_limit_exceeded" else None
+    kind = STATUS_ERRORS.get(status or 0, UpstreamUnavailable)
+    if kind is UpstreamRefusedUs:
+        kind = UpstreamUnavailable
+    return kind(
+        text(fields.get("message")) or f"{name} answered an error inside a 200",
+        upstream_status=status,
+        upstream_type=text(fields.get("type")),
+        upstream_code=text(code),
+    )
+
+
+def text(value: Any) -> str | None:
+    """A field of an error as bounded text."""
+    return str(value)[:2000] if isinstance(value, str | int) and value != "" else None
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait by `retry-after-ms` or `retry-after` (seconds or an HTTP date, RFC 9110 section 10.2.3)."""
+    for name, scale in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        value = headers.get(name)
+        if value is None:
+            continue
+        try:
+            seconds = float(value) / scale
+        except ValueError:
+            try:
+                seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+            except (ValueError, TypeError):
+                continue
+        if 0 <= seconds <= _LONGEST_WAIT_S:
+            return seconds
+    return None
+
+
+def excerpt(data: bytes) -> str:
+    """The beginning of a body for an error message, made printable."""
+    shown = data[:_EXCERPT].decode("utf-8", "replace")
+    return "".join(char if char.isprintable() else " " for char in shown).strip() or "nothing"

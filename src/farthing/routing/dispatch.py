@@ -1,0 +1,245 @@
+"""Dispatch: one deployment after the other until one answers, every attempt recorded, everything let go of at once when nobody waits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncGenerator
+
+import msgspec
+
+from farthing.errors import FarthingError, UpstreamError, UpstreamMalformed, UpstreamTimeout, UpstreamUnavailable
+from farthing.pipeline.stream import Fold, has_content
+from farthing.pipeline.tokens import estimate
+from farthing.ports import Call, Meter
+from farthing.routing.catalogue import Catalogue, Deployment
+from farthing.types import Answer, Attempt, Completion, Json, Operation, Request, Source, Usage
+
+_encode = msgspec.json.Encoder().encode
+_RETRY_PAUSE_S = 0.1
+_CANCELLED = 499
+"""nginx's status for a client that went away; only ever seen in the ledger."""
+
+
+class Dispatch:
+    """The last stage. Raises the last attempt's error when no deployment answers."""
+
+    def __init__(self, catalogue: Catalogue, meter: Meter) -> None:
+        self._catalogue = catalogue
+        self._meter = meter
+
+    async def __call__(self, request: Request) -> Answer:
+        """Answer a request. Nothing has gone to the client when this raises."""
+        plan = deque(self._catalogue.plan(request.model))
+        retries = plan[-1].retries
+        number = 0
+        request.recorded = True
+        while True:
+            deployment = plan.popleft()
+            number += 1
+            attempt = _Running(self._meter, self._catalogue, request, deployment, number)
+            try:
+                return await attempt.answer()
+            except UpstreamError as error:
+                if not plan and retries and _worth_another_try(error):
+                    retries -= 1
+                    plan.append(deployment)
+                    attempt.fail(error, final=False)
+                    await asyncio.sleep(_RETRY_PAUSE_S * number)
+                    continue
+                final = not plan or not error.fallback
+                attempt.fail(error, final=final)
+                if final:
+                    raise
+            except BaseException as error:
+                attempt.fail(error, final=True)
+                raise
+
+
+def _worth_another_try(error: UpstreamError) -> bool:
+    """Whether the connection failed, as opposed to the provider having spoken."""
+    return isinstance(error, UpstreamUnavailable) and error.upstream_status is None
+
+
+class _Running:
+    """One attempt under way. Exactly one of `fail`, `_succeed` and `_stream_ended` records it."""
+
+    def __init__(self, meter: Meter, catalogue: Catalogue, request: Request, deployment: Deployment, number: int) -> None:
+        self._meter = meter
+        self._baseline = catalogue.get(request.model).deployments[0].price
+        self._request = request
+        self._deployment = deployment
+        self._number = number
+        self._started = time.perf_counter_ns()
+        self._ttft_us: int | None = None
+        self._recorded = False
+        self.fold = Fold()
+        self.usage: Json | None = None
+
+    async def answer(self) -> Answer:
+        request, deployment = self._request, self._deployment
+        call = Call(upstream_model=deployment.upstream_model, body=request.body, request_id=request.id, traceparent=request.traceparent)
+        route = "direct" if deployment.model == request.model and self._number == 1 else "fallback"
+        if request.stream and request.operation is Operation.CHAT:
+            return await self._begin_stream(call, route)
+        if request.operation is Operation.CHAT:
+            completion = await deployment.provider.chat(call)
+        else:
+            completion = await deployment.provider.embed(call)
+        usage = Usage.of(completion.body.get("usage"))
+        if usage is None:
+            usage = estimate(request.body, _generated(completion.body))
+            completion.body["usage"] = usage.as_openai()
+        cost, saved = self._record(usage, route=route)
+        deployment.cooldown.succeeded()
+        return Answer(
+            source=Source.MODEL,
+            model=deployment.model,
+            body=_encode(completion.body),
+            completion=completion,
+            cost_microusd=cost,
+            saved_microusd=saved,
+            route=route,
+        )
+
+    async def _begin_stream(self, call: Call, route: str) -> Answer:
+        """Hold the stream back until it has content: up to there another deployment can take over unseen."""
+        pairs = self._deployment.provider.stream(call)
+        held: deque[Json] = deque()
+        try:
+            async for chunk, usage in pairs:
+                self.usage = usage or self.usage
+                if chunk is not None:
+                    held.append(chunk)
+                    self.fold.add(chunk)
+                    if has_content(chunk):
+                        break
+            else:
+                raise UpstreamMalformed(f"{self._deployment.provider.name} sent a stream without content")
+        except BaseException:
+            await pairs.aclose()
+            raise
+        self._ttft_us = (time.perf_counter_ns() - self._started) // 1000
+        self._deployment.cooldown.succeeded()
+        answer = Answer(source=Source.MODEL, model=self._deployment.model, route=route)
+        answer.stream = _Relay(self, answer, held, pairs)
+        return answer
+
+    def stream_ended(self, answer: Answer, error: BaseException | None, *, complete: bool) -> None:
+        """Record a stream, whole or broken, by the provider's usage if it came and else by a labelled estimate of what was seen."""
+        usage = Usage.of(self.usage) or estimate(self._request.body, self.fold.text())
+        answer.usage = self.usage if Usage.of(self.usage) else usage.as_openai()
+        if complete:
+            answer.completion = Completion(body=self.fold.body(answer.usage))
+        status, name = (200, None) if complete else _status_of(error)
+        if isinstance(error, UpstreamError):
+            self._deployment.cooldown.failed(error)
+        answer.cost_microusd, answer.saved_microusd = self._record(
+            usage, route=answer.route, status=status, error=name, ended_early=not complete
+        )
+
+    def fail(self, error: BaseException, *, final: bool) -> None:
+        """Record an attempt that gave no answer.
+
+        A provider that was cut off in the middle, or given up on, may bill what it did: estimated unless it said. One that refused or
+        could not be reached bills nothing.
+        """
+        if isinstance(error, UpstreamError):
+            self._deployment.cooldown.failed(error)
+        cut_off = isinstance(error, asyncio.CancelledError | UpstreamTimeout)
+        usage = Usage.of(self.usage) or (estimate(self._request.body, self.fold.text()) if cut_off else Usage())
+        status, name = _status_of(error)
+        self._record(usage, status=status, error=name, final=final)
+
+    def _record(
+        self,
+        usage: Usage,
+        *,
+        route: str = "direct",
+        status: int = 200,
+        error: str | None = None,
+        final: bool = True,
+        ended_early: bool = False,
+    ) -> tuple[int, int]:
+        if self._recorded:
+            return 0, 0
+        self._recorded = True
+        deployment = self._deployment
+        return self._meter.attempt(
+            self._request,
+            Attempt(
+                number=self._number,
+                final=final,
+                model_used=deployment.model,
+                provider=deployment.provider.name,
+                upstream_model=deployment.upstream_model,
+                price=deployment.price,
+                baseline=self._baseline,
+                usage=usage,
+                latency_us=(time.perf_counter_ns() - self._started) // 1000,
+                ttft_us=self._ttft_us,
+                status=status,
+                error=error,
+                route=route,
+                ended_early=ended_early,
+            ),
+        )
+
+
+class _Relay:
+    """The rest of a stream whose beginning was held back. See `types.ChunkStream`."""
+
+    def __init__(
+        self, attempt: _Running, answer: Answer, held: deque[Json], pairs: AsyncGenerator[tuple[Json | None, Json | None], None]
+    ) -> None:
+        self._attempt = attempt
+        self._answer = answer
+        self._held = held
+        self._pairs = pairs
+        self._over = False
+
+    def __aiter__(self) -> _Relay:
+        return self
+
+    async def __anext__(self) -> Json:
+        if self._held:
+            return self._held.popleft()
+        if self._over:
+            raise StopAsyncIteration
+        try:
+            async for chunk, usage in self._pairs:
+                self._attempt.usage = usage or self._attempt.usage
+                if chunk is not None:
+                    self._attempt.fold.add(chunk)
+                    return chunk
+        except BaseException as error:
+            await self._end(error, complete=False)
+            raise
+        await self._end(None, complete=True)
+        raise StopAsyncIteration
+
+    async def _end(self, error: BaseException | None, *, complete: bool) -> None:
+        self._over = True
+        self._attempt.stream_ended(self._answer, error, complete=complete)
+        await self._pairs.aclose()
+
+    async def aclose(self) -> None:
+        """Stop the provider, and record what was used, if the stream has not ended by itself."""
+        if not self._over:
+            await self._end(None, complete=False)
+
+
+def _status_of(error: BaseException | None) -> tuple[int, str]:
+    """What the ledger says of a failure."""
+    if isinstance(error, FarthingError):
+        status, fields = error.wire()
+        return status, str(fields["code"] or fields["type"])
+    if error is None or isinstance(error, asyncio.CancelledError | GeneratorExit):
+        return _CANCELLED, "client_disconnected"
+    return 500, "internal_error"
+
+
+def _generated(body: Json) -> str:
+    choices = body.get("choices") or []
+    return "".join(str(choice["message"].get("content") or "") for choice in choices)

@@ -1,0 +1,120 @@
+"""The meter: what happened, as money and as ledger entries."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from farthing.errors import FarthingError
+from farthing.ports import Ledger
+from farthing.spend.prices import cost
+from farthing.types import ANONYMOUS, Answer, Attempt, LedgerEntry, Request, Source, new_id
+
+_LONGEST_TEXT = 256
+
+Observer = Callable[[LedgerEntry, Request], None]
+
+
+class LedgerMeter:
+    """Writes each attempt and outcome to the ledger and shows it to the observers (telemetry). See `ports.Meter`.
+
+    Refused requests without a valid key are written down at most `anonymous_per_minute` times a minute; observers see them all.
+    """
+
+    def __init__(self, ledger: Ledger, observers: Sequence[Observer], *, anonymous_per_minute: int) -> None:
+        self._ledger = ledger
+        self._observers = observers
+        self._anonymous_per_minute = anonymous_per_minute
+        self._minute = 0
+        self._anonymous = 0
+
+    def attempt(self, request: Request, attempt: Attempt) -> tuple[int, int]:
+        """See `ports.Meter.attempt`."""
+        usage, price = attempt.usage, attempt.price
+        spent = cost(price, usage)
+        baseline = spent if attempt.baseline == price else cost(attempt.baseline, usage)
+        saved = baseline - spent if attempt.final and attempt.error is None else 0
+        entry = self._entry(
+            request,
+            attempt=attempt.number,
+            final=attempt.final,
+            source=Source.MODEL if attempt.error is None or attempt.ended_early else Source.NONE,
+            model_used=attempt.model_used,
+            provider=attempt.provider,
+            upstream_model=attempt.upstream_model,
+            route=attempt.route,
+            tokens_in=usage.input,
+            tokens_out=usage.output,
+            tokens_cache_read=usage.cache_read,
+            tokens_cache_write=usage.cache_write,
+            tokens_reasoning=usage.reasoning,
+            usage_source=usage.source,
+            price_in_microusd_per_1m=price.input,
+            price_out_microusd_per_1m=price.output,
+            price_source=price.source,
+            cost_microusd=spent,
+            baseline_microusd=baseline,
+            saved_microusd=saved,
+            latency_us=attempt.latency_us,
+            ttft_us=attempt.ttft_us,
+            status=attempt.status,
+            error=attempt.error,
+        )
+        self._keep(entry, request)
+        return spent, saved
+
+    def outcome(self, request: Request, answer: Answer | None, error: FarthingError | None) -> None:
+        """See `ports.Meter.outcome`."""
+        status, fields = error.wire() if error else (200, {})
+        saved = answer.saved_microusd if answer else 0
+        entry = self._entry(
+            request,
+            attempt=0,
+            final=True,
+            source=answer.source if answer else Source.NONE,
+            model_used=answer.model if answer else None,
+            provider=None,
+            upstream_model=None,
+            baseline_microusd=saved,
+            saved_microusd=saved,
+            latency_us=(time.perf_counter_ns() - request.started_ns) // 1000,
+            status=status,
+            error=str(fields.get("code") or fields.get("type")) if error else None,
+        )
+        self._keep(entry, request)
+
+    def _entry(self, request: Request, **facts: object) -> LedgerEntry:
+        who = request.principal
+        anonymous = who is ANONYMOUS
+        return LedgerEntry(
+            id=new_id(),
+            request_id=request.id,
+            tenant=who.tenant,
+            key_id=None if anonymous else who.key_id,
+            user_id=_bounded(request.extras.user or who.user),
+            tier=who.tier,
+            operation=request.operation,
+            model_asked=_bounded(request.model or None),
+            task_type=_bounded(request.extras.task_type),
+            stream=request.stream,
+            **facts,  # type: ignore[arg-type]  # the callers name the fields
+        )
+
+    def _keep(self, entry: LedgerEntry, request: Request) -> None:
+        for observer in self._observers:
+            observer(entry, request)
+        if request.principal is ANONYMOUS and not self._room_for_anonymous():
+            return
+        self._ledger.record(entry)
+
+    def _room_for_anonymous(self) -> bool:
+        minute = int(time.monotonic() // 60)
+        if minute != self._minute:
+            self._minute, self._anonymous = minute, 0
+        self._anonymous += 1
+        return self._anonymous <= self._anonymous_per_minute
+
+
+def _bounded(text: str | None) -> str | None:
+    """What a caller named, as the ledger can hold it: short, and without NUL, which PostgreSQL's text does not know."""
+    return text if text is None or (len(text) <= _LONGEST_TEXT and "\0" not in text) else text.replace("\0", "")[:_LONGEST_TEXT]

@@ -1,0 +1,1 @@
+"""The shipped doubles, and the contract suites that every adapter must pass."""
