@@ -22,8 +22,8 @@ import msgspec
 
 import startup
 from gateways import PEER_SETUPS, Gateway, Target, farthing, installed, instant
-from load import Load, Probe, check, run_wrk
-from processes import NotReady
+from load import Load, Probe, answered, check, run_wrk
+from processes import NotReady, end_daemons
 from results import Report, Scenario
 
 SCENARIOS = (
@@ -54,6 +54,8 @@ def main() -> int:
         if "startup" in given.only and "farthing" in report.ready_s:
             measure_startup(given, report, work)
     finally:
+        for command in end_daemons(str(work)):
+            say(f"!!! was left running, and is ended: {command[:200]}")
         if given.keep:
             say(f"logs and data are in {work}")
         else:
@@ -111,7 +113,10 @@ def load_in_rounds(given: argparse.Namespace, report: Report, able: dict[bool, l
         for scenario in scenarios:
             turn = at % len(able[scenario.stream])
             for target in able[scenario.stream][turn:] + able[scenario.stream][:turn]:
-                report.add(target.name, scenario, run(target, scenario, given.seconds))
+                before = answered(able[scenario.stream][0])
+                load = run(target, scenario, given.seconds)
+                load = msgspec.structs.replace(load, upstream=answered(able[scenario.stream][0]) - before)
+                report.add(target, scenario, load)
 
 
 def start_all(given: argparse.Namespace, report: Report, work: Path, running: ExitStack) -> list[Gateway]:

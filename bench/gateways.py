@@ -60,6 +60,7 @@ def farthing(work: Path, upstream: str, workers: int, *, local: bool = False) ->
         log=work / "farthing.log",
         ready_url=f"http://127.0.0.1:{port}/readyz",
         worker_mark="farthing",
+        daemon_mark=str(data),
     )
     url = f"http://127.0.0.1:{port}/v1/chat/completions"
     key_file = data / "admin.key"

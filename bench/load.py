@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import socket
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -22,7 +24,10 @@ SYSTEM = "You are a helpful assistant who answers briefly and in plain words, an
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run of wrk saw. Times in microseconds; `not_2xx` and `broken` must be 0 for the figures to count."""
+    """What one run of wrk saw. Times in microseconds; `not_2xx` and `broken` must be 0 for the figures to count.
+
+    `upstream` is how many requests reached the upstream meanwhile.
+    """
 
     requests: int
     duration_us: int
@@ -31,6 +36,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     p99_us: int
     not_2xx: int
     broken: int
+    upstream: int = 0
 
     @property
     def rps(self) -> float:
@@ -70,6 +76,14 @@ def run_wrk(target: Target, *, stream: bool, connections: int, seconds: float, s
     done = subprocess.run([*argv, target.url], env={**os.environ, **env}, capture_output=True, text=True, timeout=seconds + 60, check=True)
     line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
     return msgspec.json.decode(line.removeprefix("RESULT "), type=Load)
+
+
+def answered(upstream: Target) -> int:
+    """How many requests the instant upstream has answered."""
+    with closing(http.client.HTTPConnection(urlsplit(upstream.url).netloc, timeout=10)) as connection:
+        connection.request("GET", "/answered")
+        count: int = msgspec.json.decode(connection.getresponse().read())["answered"]
+        return count
 
 
 class Probe:

@@ -32,7 +32,8 @@ class Server:
     """One server and all its descendants.
 
     `ready_url` is polled until it answers `ready_status`; it may be a function of the log so far. Processes below the first whose
-    command holds `worker_mark` are the gateway workers; without a mark the first process is.
+    command holds `worker_mark` are the gateway workers; without a mark the first process is. A daemon that the server leaves its tree
+    (a database) is known by `daemon_mark` in its command: choose something that only this run can have, such as its own new directory.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Server:
         ready_url: str | Callable[[str], str | None],
         env: Mapping[str, str] | None = None,
         worker_mark: str | None = None,
+        daemon_mark: str | None = None,
         ready_status: int = 200,
         timeout_s: float = 120.0,
     ) -> None:
@@ -54,6 +56,7 @@ class Server:
         self._ready_url = ready_url
         self._env = {**os.environ, **(env or {})}
         self._worker_mark = worker_mark
+        self._daemon_mark = daemon_mark
         self._ready_status = ready_status
         self._timeout_s = timeout_s
         self._process: subprocess.Popen[bytes] | None = None
@@ -97,11 +100,19 @@ class Server:
                 os.kill(pid, signal.SIGKILL)
         self._process = None
 
+    def daemons(self) -> list[int]:
+        """Processes outside of the tree that carry the daemon mark, parents before children."""
+        if self._daemon_mark is None:
+            return []
+        tree = {os.getpid(), *([self._process.pid, *descendants(self._process.pid)] if self._process else [])}
+        return sorted(pid for pid in _pids() if pid not in tree and self._daemon_mark in _command(pid))
+
     def memory(self) -> dict[str, Any]:
         """Resident and proportional megabytes of the tree and of its gateway workers, and what each process is."""
         assert self._process is not None
         root = self._process.pid
-        rows = [row for pid in (root, *descendants(root)) if (row := _weigh(pid)) is not None]
+        pids = dict.fromkeys(pid for top in (root, *self.daemons()) for pid in (top, *descendants(top)))
+        rows = [row for pid in pids if (row := _weigh(pid)) is not None]
         workers = [row for row in rows if row["pid"] != root and self._worker_mark and self._worker_mark in row["command"]] or rows[:1]
         return {
             "processes": rows,
@@ -112,18 +123,48 @@ class Server:
         }
 
 
+def end_daemons(mark: str, grace_s: float = 10.0) -> list[str]:
+    """End what servers left running: processes with `mark` in their command, which must be something that only this run can have.
+
+    SIGINT (to PostgreSQL: disconnect all and shut down), then SIGKILL. Returns their commands.
+    """
+    left = {pid: _command(pid) for pid in _pids() if pid != os.getpid() and mark in _command(pid)}
+    started_at = {pid: _start_time(pid) or 0 for pid in left}
+    for pid in left:
+        os.kill(pid, signal.SIGINT)
+    until = time.monotonic() + grace_s
+    while time.monotonic() < until and any(_start_time(pid) == started_at[pid] for pid in left):
+        time.sleep(0.05)
+    for pid in left:
+        if _start_time(pid) == started_at[pid]:
+            os.kill(pid, signal.SIGKILL)
+    return list(left.values())
+
+
 def descendants(root: int) -> dict[int, int]:
     """Process ids below `root`, each with its start time (which tells a reused id apart)."""
     parents: dict[int, int] = {}
-    for entry in PROC.iterdir():
-        if entry.name.isdecimal() and (fields := _stat(int(entry.name))):
-            parents[int(entry.name)] = int(fields[1])
+    for pid in _pids():
+        if fields := _stat(pid):
+            parents[pid] = int(fields[1])
     found: dict[int, int] = {}
     frontier = {root}
     while frontier:
         frontier = {pid for pid, parent in parents.items() if parent in frontier}
         found |= {pid: started for pid in frontier if (started := _start_time(pid)) is not None}
     return found
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in PROC.iterdir() if entry.name.isdecimal()]
+
+
+def _command(pid: int) -> str:
+    """The command line; nothing when the process has gone."""
+    try:
+        return (PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def _stat(pid: int) -> list[str]:
@@ -142,11 +183,10 @@ def _start_time(pid: int) -> int | None:
 def _weigh(pid: int) -> dict[str, Any] | None:
     try:
         rollup = (PROC / str(pid) / "smaps_rollup").read_text()
-        command = (PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
         return None
     sizes = {line.split(":")[0]: int(line.split()[1]) for line in rollup.splitlines()[1:] if line.endswith("kB")}
-    return {"pid": pid, "command": command[:160], "rss_mb": round(sizes["Rss"] / 1024, 1), "pss_mb": round(sizes["Pss"] / 1024, 1)}
+    return {"pid": pid, "command": _command(pid)[:160], "rss_mb": round(sizes["Rss"] / 1024, 1), "pss_mb": round(sizes["Pss"] / 1024, 1)}
 
 
 def _status(url: str) -> int | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from gateways import Target
 from load import Load
 
 OURS, EXACT, DIRECT = "farthing", "farthing-exact", "direct"
@@ -55,17 +56,19 @@ class Report:
         self.ready_local_s: float | None = None
         self.import_ms: float | None = None
 
-    def add(self, name: str, scenario: Scenario, load: Load) -> None:
-        """Keep one run. Errors, or answers smaller than the one that was checked, make the figure invalid."""
-        self.loads.setdefault(name, {}).setdefault(scenario.name, []).append(load)
-        size = self.sizes[name, scenario.stream]
-        key = f"{name} {scenario.name}"
+    def add(self, target: Target, scenario: Scenario, load: Load) -> None:
+        """Keep one run. Errors, answers smaller than the one that was checked, or answers from elsewhere make the figure invalid."""
+        self.loads.setdefault(target.name, {}).setdefault(scenario.name, []).append(load)
+        size = self.sizes[target.name, scenario.stream]
+        key = f"{target.name} {scenario.name}"
         if load.not_2xx or load.broken:
             self.invalid[key] = f"{load.not_2xx} not 2xx, {load.broken} broken of {load.requests}"
         elif not load.requests:
             self.invalid[key] = "no answers"
         elif load.bytes / load.requests < 0.9 * size:
             self.invalid[key] = f"{load.bytes / load.requests:.0f} bytes per answer, {size} expected"
+        elif (load.upstream > scenario.connections) if target.repeat else (load.upstream < load.requests):
+            self.invalid[key] = f"{load.upstream} of {load.requests} requests reached the upstream"
 
     def figures(self, name: str, scenario: str) -> dict[str, Any]:
         """Medians over rounds; what is added to the direct call is taken round by round."""

@@ -108,6 +108,13 @@ class Provider(Protocol):
     name: str
     kind: str
 
+    @property
+    def open_connections(self) -> int:
+        """Sockets to the vendor, in use or idle."""
+
+    async def healthy(self) -> bool:
+        """Whether the vendor's server says that it is up. Costs nothing; never raises an `UpstreamError`."""
+
     async def chat(self, call: Call) -> Completion:
         """A whole chat completion (`chunks` is None)."""
 

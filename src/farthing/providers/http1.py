@@ -241,7 +241,9 @@ class Http1Client:
         """Sockets in use or idle."""
         return self._open
 
-    async def post(self, path: str, body: bytes, *, extra: bytes = b"", head_timeout_s: float, total_timeout_s: float) -> Exchange:
+    async def send(
+        self, method: bytes, path: str, body: bytes, *, extra: bytes = b"", head_timeout_s: float, total_timeout_s: float
+    ) -> Exchange:
         """Send a request and wait for the head of the answer. `extra` holds encoded header lines, each ending in CRLF."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + total_timeout_s
@@ -250,7 +252,7 @@ class Http1Client:
             connection.begin()
             target = (self._prefix + path).encode("ascii")
             size = b"content-length: %d\r\n\r\n" % len(body)
-            connection.write(b"".join((b"POST ", target, b" HTTP/1.1\r\n", self._head, extra, size, body)))
+            connection.write(b"".join((method, b" ", target, b" HTTP/1.1\r\n", self._head, extra, size, body)))
             while not connection.head_done:
                 if connection.error:
                     raise connection.error

@@ -107,7 +107,8 @@ class OpenAICompatible:
         """Send, and raise what a status other than 200 means."""
         settings = self._settings
         extra = b"traceparent: %s\r\n" % call.traceparent.encode("ascii") if call.traceparent else b""
-        exchange = await self._http.post(
+        exchange = await self._http.send(
+            b"POST",
             path,
             _encode({**body, "model": call.upstream_model}),
             extra=extra,
@@ -123,6 +124,20 @@ class OpenAICompatible:
         finally:
             exchange.close()
         raise wire.error_of(self.name, exchange.status, exchange.headers, data)
+
+    async def healthy(self) -> bool:
+        """Whether GET /health, which self-hosted servers have, says 200 within a second."""
+        try:
+            exchange = await self._http.send(b"GET", "/health", b"", head_timeout_s=1.0, total_timeout_s=1.0)
+        except UpstreamError:
+            return False
+        try:
+            await exchange.body(2**16, 1.0)
+        except UpstreamError:
+            return False
+        finally:
+            exchange.close()
+        return exchange.status == _OK
 
     async def aclose(self) -> None:
         """See `ports.Provider.aclose`."""

@@ -1,7 +1,8 @@
 """An upstream that costs next to nothing, so that a benchmark measures what stands in front of it.
 
 A raw ASGI application that answers every chat completion and embedding at once with the same ready bytes; when the body asks for a
-stream, in one write per chunk, as providers do. It looks at the bytes of a request but does not parse them.
+stream, in one write per chunk, as providers do. It looks at the bytes of a request but does not parse them. `GET /answered` says how
+many completions and embeddings it has answered, so that a benchmark knows whether its requests came through.
 
     python -m farthing.testing.instant --port 9000
 """
@@ -34,6 +35,7 @@ class InstantUpstream:
     """The application. `model` is what its answers name as their model."""
 
     def __init__(self, model: str = "gpt-4o-mini") -> None:
+        self.answered = 0
         whole = completion(TEXT, usage=_COUNTS, model=model).payload()
         events = [sse(chunk) for chunk in chunks(WORDS, counts=_COUNTS, model=model)]
         models = {"object": "list", "data": [{"id": model, "object": "model", "created": 1_700_000_000, "owned_by": "instant"}]}
@@ -54,14 +56,18 @@ class InstantUpstream:
             message = await receive()
             body += message.get("body", b"")
         path: str = scope["path"]
-        if path.endswith("/embeddings"):
-            answer = self._embeddings
-        elif path.endswith("/models"):
-            answer = self._models
-        else:
-            answer = self._stream if any(mark in body for mark in _STREAM_MARKS) else self._whole
-        for part in answer:
+        for part in self._answer(path, body):
             await send(part)
+
+    def _answer(self, path: str, body: bytes) -> tuple[dict[str, Any], ...]:
+        if path.endswith("/models"):
+            return self._models
+        if path == "/answered":
+            return _whole(200, msgspec.json.encode({"answered": self.answered}))
+        self.answered += 1
+        if path.endswith("/embeddings"):
+            return self._embeddings
+        return self._stream if any(mark in body for mark in _STREAM_MARKS) else self._whole
 
 
 def _whole(status: int, body: bytes) -> tuple[dict[str, Any], ...]:

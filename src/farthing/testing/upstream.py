@@ -20,6 +20,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
+from farthing.testing.echo import Received, echo, models
 from farthing.testing.http1 import BadRequest, RawRequest, Wire
 from farthing.testing.replies import (
     CLOSE,
@@ -27,7 +28,6 @@ from farthing.testing.replies import (
     RESET,
     STALL,
     Cut,
-    Json,
     Part,
     Repeat,
     Reply,
@@ -39,6 +39,7 @@ from farthing.testing.replies import (
     stream,
     usage_object,
 )
+from farthing.testing.sending import send_reply
 
 __all__ = [
     "ANY_MODEL",
@@ -66,22 +67,6 @@ ANY_MODEL: Final = "*"
 """Scripted under this name: what models without a script of their own answer, instead of an echo."""
 
 _POLL_S: Final = 0.005
-_ECHO_DIMENSIONS: Final = 8
-
-
-class Received(msgspec.Struct, frozen=True, kw_only=True):
-    """A request as it came. `body` is the decoded JSON, or the bytes where they are not JSON. `at` is `time.monotonic()`."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: Any
-    at: float
-
-    @property
-    def model(self) -> str | None:
-        """The model asked for."""
-        return self.body.get("model") if isinstance(self.body, dict) else None
 
 
 Answerer = Callable[[Received], Reply]
@@ -154,8 +139,10 @@ class ScriptedUpstream:
     async def down(self) -> AsyncIterator[None]:
         """While this is open nothing listens on the port and all connections are closed; afterwards the server is back."""
         await self.__aexit__()
-        yield
-        await self.__aenter__()
+        try:
+            yield
+        finally:
+            await self.__aenter__()
 
     def _check(self, until: float) -> None:
         if time.monotonic() > until:
@@ -173,7 +160,7 @@ class ScriptedUpstream:
             while (request := await wire.request()) is not None and await self._exchange(wire, request):
                 pass
         except BadRequest as bad:
-            await _send_reply(wire, error(400, str(bad), "invalid_request_error"), keep_alive=False)
+            await send_reply(wire, error(400, str(bad), "invalid_request_error"), keep_alive=False)
         except ConnectionError:
             pass
         except asyncio.CancelledError:
@@ -190,7 +177,7 @@ class ScriptedUpstream:
         )
         self.requests.append(received)
         self.received += 1
-        sending = asyncio.ensure_future(_send_reply(wire, self._reply(received), keep_alive=request.keep_alive))
+        sending = asyncio.ensure_future(send_reply(wire, self._reply(received), keep_alive=request.keep_alive))
         gone = asyncio.ensure_future(wire.gone.wait())
         try:
             await asyncio.wait((sending, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -206,7 +193,7 @@ class ScriptedUpstream:
     def _reply(self, received: Received) -> Reply:
         path = received.path.partition("?")[0].rstrip("/")
         if path.endswith("/models"):
-            return _models(["echo", *self._scripts])
+            return models(["echo", *(name for name in self._scripts if name != ANY_MODEL)])
         script = self._scripts.get(received.model or "") or self._scripts.get(ANY_MODEL)
         if not script:
             return echo(received)
@@ -233,102 +220,8 @@ def serve_in_thread(**options: Any) -> Iterator[ScriptedUpstream]:
         loop.close()
 
 
-def echo(received: Received) -> Reply:
-    """What an unscripted model answers: the last user message, or one vector per input, or 404 for other paths."""
-    body = received.body
-    if not isinstance(body, dict):
-        return error(400, "the body is not a JSON object", "invalid_request_error")
-    model = str(body.get("model", "echo"))
-    if received.path.endswith("/embeddings"):
-        inputs = body.get("input")
-        return embeddings(len(inputs) if isinstance(inputs, list) else 1, body.get("dimensions") or _ECHO_DIMENSIONS, model=model)
-    if not received.path.endswith("/chat/completions"):
-        return error(404, f"no such path: {received.path}", "invalid_request_error")
-    text = _last_user_text(body)
-    words = text.split(" ")
-    counts = usage_object(sum(len(str(message.get("content", "")).split()) for message in body.get("messages", [])) or 1, len(words))
-    n = body.get("n") or 1
-    if not body.get("stream"):
-        return completion(text, usage=counts, model=model, n=n)
-    pieces = [word if at == 0 else f" {word}" for at, word in enumerate(words)]
-    include = bool((body.get("stream_options") or {}).get("include_usage"))
-    return stream(pieces, usage=include, counts=counts, model=model, n=n)
-
-
-async def _send_reply(wire: Wire, reply: Reply, *, keep_alive: bool) -> bool:
-    """Send a reply; True when the connection can carry another request."""
-    if reply.delay_s:
-        await asyncio.sleep(reply.delay_s)
-    headers = reply.all_headers()
-    if reply.parts is None:
-        payload = reply.payload()
-        await wire.send(_head(reply.status, {"content-length": str(len(payload)), **headers}, keep_alive=keep_alive) + payload)
-        return keep_alive
-    chunked = not reply.raw and "content-length" not in headers
-    if not reply.raw:
-        framing = {"transfer-encoding": "chunked"} if chunked else {}
-        await wire.send(_head(reply.status, {**headers, **framing}, keep_alive=keep_alive))
-    for part in reply.parts:
-        if isinstance(part, Cut):
-            return await _break_off(wire, part)
-        if isinstance(part, Repeat):
-            await _repeat(wire, part, chunked=chunked)
-        elif isinstance(part, bytes):
-            await wire.send(_framed(part) if chunked else part)
-        elif part:
-            await asyncio.sleep(part)
-    if chunked:
-        await wire.send(b"0\r\n\r\n")
-    return keep_alive
-
-
-async def _break_off(wire: Wire, cut: Cut) -> bool:
-    if cut is STALL:
-        await wire.gone.wait()
-        raise ConnectionResetError("the client gave up on a stalled answer")
-    if cut is RESET:
-        wire.reset()
-    return False
-
-
-async def _repeat(wire: Wire, part: Repeat, *, chunked: bool) -> None:
-    data = _framed(part.data) if chunked else part.data
-    sent = 0
-    while part.times is None or sent < part.times:
-        await wire.send(data)
-        await asyncio.sleep(0)  # drain() does not yield while the peer keeps up
-        sent += 1
-
-
-def _framed(data: bytes) -> bytes:
-    """An HTTP chunk; nothing for nothing, since an empty chunk would end the body."""
-    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-
-
-def _head(status: int, headers: dict[str, str], *, keep_alive: bool) -> bytes:
-    """Status line and headers. Names and values go out as given, so that a test can send odd ones."""
-    given = headers if keep_alive or "connection" in headers else {**headers, "connection": "close"}
-    lines = [f"HTTP/1.1 {status} Scripted", *(f"{name}: {value}" for name, value in given.items())]
-    return "\r\n".join([*lines, "", ""]).encode("latin-1")
-
-
 def _decoded(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body) if body else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return body
-
-
-def _models(names: list[str]) -> Reply:
-    data = [{"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "scripted"} for name in names if name != ANY_MODEL]
-    return Reply(json={"object": "list", "data": data})
-
-
-def _last_user_text(body: Json) -> str:
-    for message in reversed(body.get("messages") or []):
-        content = message.get("content") if message.get("role") == "user" else None
-        if isinstance(content, str):
-            return content
-        if isinstance(content, list):
-            return " ".join(part.get("text", "") for part in content if isinstance(part, dict))
-    return ""

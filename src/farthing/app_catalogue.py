@@ -1,0 +1,139 @@
+"""From the settings to the model catalogue: providers, prices, deployments. Part of the composition root."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+
+import msgspec
+from pydantic import SecretStr
+
+from farthing.ports import Provider
+from farthing.providers.openai_compatible import OpenAICompatible
+from farthing.routing.catalogue import Catalogue, Cooldown, Deployment, Model
+from farthing.settings import CooldownSettings, DeploymentSettings, LocalSettings, ModelSettings, ProviderSettings, Settings
+from farthing.spend.price_book import PriceBook, Question
+from farthing.spend.prices import from_settings
+from farthing.types import Operation, Price
+
+LOCAL = "local"
+LOCAL_CHAT = "local"
+LOCAL_EMBEDDINGS = "local-embeddings"
+
+
+class LocalEndpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the supervised chat process listens. `connections` is this worker's share of what it can hold."""
+
+    base_url: str
+    api_key: str
+    connections: int
+
+
+def price_questions(settings: Settings) -> list[Question]:
+    """What the price data must be asked for: every deployment without a price of its own."""
+    return [
+        _question(settings.providers[deployment.provider], deployment)
+        for model in settings.models.values()
+        for deployment in deployments_of(model)
+        if deployment.provider != LOCAL and not (deployment.price or model.price)
+    ]
+
+
+def _question(provider: ProviderSettings, deployment: DeploymentSettings) -> Question:
+    return Question(upstream_model=deployment.upstream_model, vendor=provider.prices, base_url=provider.base_url)
+
+
+def deployments_of(model: ModelSettings) -> list[DeploymentSettings]:
+    """The deployments of a model, also when it has the short form."""
+    if model.deployments:
+        return model.deployments
+    assert model.provider is not None
+    assert model.upstream_model is not None
+    return [DeploymentSettings(provider=model.provider, upstream_model=model.upstream_model, price=model.price)]
+
+
+def providers_of(settings: Settings, local: LocalEndpoint | None) -> dict[str, Provider]:
+    """Every provider by name, the embedded one included."""
+    providers: dict[str, Provider] = {name: OpenAICompatible(name, one) for name, one in settings.providers.items()}
+    if local is not None:
+        providers[LOCAL] = _local_provider(settings.local, local)
+    return providers
+
+
+def _local_provider(settings: LocalSettings, endpoint: LocalEndpoint) -> Provider:
+    # Imported here so that a gateway without local models does not carry the schema checker and the tokenizer in memory.
+    from farthing.providers.local.embedder import OnnxEmbedder  # noqa: PLC0415
+    from farthing.providers.local.provider import LocalModels  # noqa: PLC0415
+    from farthing.providers.local.weights import MINILM, locate, locate_tokenizer  # noqa: PLC0415
+
+    chat = ProviderSettings(
+        kind="openai_compatible",
+        base_url=endpoint.base_url,
+        api_key=SecretStr(endpoint.api_key),
+        max_connections=endpoint.connections,
+    )
+    embedder = OnnxEmbedder(
+        model=locate(MINILM),
+        tokenizer=locate_tokenizer(MINILM),
+        threads=settings.embed_threads,
+        max_batch=settings.embed_max_batch,
+        max_queue=settings.embed_max_queue,
+    )
+    return LocalModels(OpenAICompatible(LOCAL, chat), embedder, restart_wait_s=settings.restart_wait_s)
+
+
+def models_of(settings: Settings) -> dict[str, ModelSettings]:
+    """The models of the settings, and the embedded ones unless they are off or their names are taken."""
+    models = dict(settings.models)
+    if settings.local.enabled:
+        chat = ModelSettings(
+            provider=LOCAL, upstream_model="smollm2-135m", tags=["free", "cheap"], context_tokens=settings.local.context_tokens
+        )
+        models.setdefault(LOCAL_CHAT, chat)
+        embeddings = ModelSettings(provider=LOCAL, upstream_model="all-minilm-l6-v2", tags=["free"], kind="embeddings", context_tokens=256)
+        models.setdefault(LOCAL_EMBEDDINGS, embeddings)
+    return models
+
+
+def catalogue_of(settings: Settings, providers: Mapping[str, Provider], book: PriceBook) -> Catalogue:
+    """The catalogue."""
+    return Catalogue([_model(name, model, settings, providers, book) for name, model in models_of(settings).items()], random.Random())  # noqa: S311 - spreads load, guards nothing
+
+
+def _model(name: str, model: ModelSettings, settings: Settings, providers: Mapping[str, Provider], book: PriceBook) -> Model:
+    found = deployments_of(model)
+    return Model(
+        name=name,
+        operation=Operation(model.kind),
+        deployments=tuple(_deployment(name, model, one, settings, providers, book) for one in found),
+        fallbacks=tuple(model.fallbacks),
+        context_tokens=model.context_tokens,
+        tags=tuple(model.tags),
+        owner=found[0].provider,
+    )
+
+
+def _deployment(
+    name: str, model: ModelSettings, one: DeploymentSettings, settings: Settings, providers: Mapping[str, Provider], book: PriceBook
+) -> Deployment:
+    provider = settings.providers.get(one.provider)
+    cooldown = provider.cooldown if provider else CooldownSettings()
+    return Deployment(
+        model=name,
+        provider=providers[one.provider],
+        upstream_model=one.upstream_model,
+        weight=one.weight,
+        price=_price(model, one, provider, settings, book),
+        retries=provider.retries if provider else 1,
+        cooldown=Cooldown(cooldown.failures, cooldown.seconds, time.monotonic),
+    )
+
+
+def _price(model: ModelSettings, one: DeploymentSettings, provider: ProviderSettings | None, settings: Settings, book: PriceBook) -> Price:
+    given = one.price or model.price
+    if given is not None:
+        return from_settings(given)
+    if provider is None:
+        return from_settings(settings.local.price, notional=True)
+    return book.price(_question(provider, one))

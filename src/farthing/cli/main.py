@@ -1,0 +1,37 @@
+"""The command line: one file per command group, joined here."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from farthing.cli import keys, models, report, settings, up
+from farthing.errors import FarthingError
+
+app = typer.Typer(
+    name="farthing",
+    help="The AI backend that spends like a startup.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command(name="up")(up.up)
+app.command(name="report")(report.report)
+app.command(name="models")(models.models)
+app.add_typer(keys.app, name="key")
+app.add_typer(settings.app, name="settings")
+
+
+def main() -> None:
+    """Run a command. An expected failure is one line on standard error and exit status 1."""
+    try:
+        app()
+    except FarthingError as error:
+        sys.stderr.write(f"farthing: {error.message}\n")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

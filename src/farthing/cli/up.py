@@ -1,0 +1,56 @@
+"""`farthing up`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from farthing import logs
+from farthing.cli.options import DataOption, SettingsOption, read_settings, settings_path
+from farthing.settings import Settings
+from farthing.supervisor import Supervisor
+
+_CURL = """\
+curl -s {url}/v1/chat/completions \\
+  -H "Authorization: Bearer $(cat {key_file})" -H "Content-Type: application/json" \\
+  -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "What is a farthing?"}}]}}'"""
+
+
+def up(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    data: DataOption = None,
+    workers: Annotated[int | None, typer.Option(help="Gateway processes.")] = None,
+    settings: SettingsOption = None,
+) -> None:
+    """Start Farthing and everything it needs, and keep it running."""
+    given = {"server.host": host, "server.port": port, "server.workers": workers}
+    overrides: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    effective = read_settings(settings, data, overrides)
+    overrides["data"] = str(effective.data.absolute())
+    effective = read_settings(settings, None, overrides)
+    logs.setup(effective.telemetry.log_level)
+
+    def ready(url: str, made: str | None) -> None:
+        _print_banner(effective, url, made)
+
+    path = settings_path(settings)
+    asyncio.run(Supervisor(effective, path.absolute() if path else None, overrides, ready).run())
+
+
+def _print_banner(settings: Settings, url: str, made: str | None) -> None:
+    key_file = settings.data / "admin.key"
+    model = next(iter(settings.models), "local" if settings.local.enabled else "MODEL")
+    shown = Path(".farthing/admin.key") if key_file == Path.cwd() / ".farthing/admin.key" else key_file
+    lines = [f"Farthing is ready at {url}"]
+    if made:
+        lines.append(f"Admin key (shown this once, kept in {shown}): {made}")
+    else:
+        lines.append(f"Admin key: in {shown}")
+    lines += ["Try:", _CURL.format(url=url, key_file=shown, model=model)]
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()

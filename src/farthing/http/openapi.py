@@ -1,0 +1,111 @@
+"""The OpenAPI 3.1 document of the doors, built from the types that parse their bodies."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from farthing import __version__
+from farthing.http.admin import NewKey
+from farthing.http.asgi import Receive, Scope, Send, send_whole
+from farthing.http.openai_types import ChatBody, EmbeddingsBody
+from farthing.types import Extras, Json, Request
+
+_ERROR: Json = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+_ERRORS = {
+    "400": "The request is wrong; the error says where.",
+    "401": "No valid key.",
+    "403": "The key does not open this door or this model.",
+    "404": "No such model, key or door.",
+    "405": "Not with this method.",
+    "408": "The body did not arrive in time.",
+    "413": "The body is too large.",
+    "429": "The provider's rate limit; see retry-after.",
+    "502": "No deployment answered.",
+    "503": "Overloaded or starting; retry.",
+    "504": "The provider did not answer in time.",
+}
+
+
+@cache
+def document() -> bytes:
+    """The encoded document."""
+    _, components = msgspec.json.schema_components([ChatBody, EmbeddingsBody, NewKey, Extras], ref_template="#/components/schemas/{name}")
+    for name in ("ChatBody", "EmbeddingsBody"):
+        components[name]["properties"]["farthing"] = {"anyOf": [{"$ref": "#/components/schemas/Extras"}, {"type": "null"}]}
+    chat = {"application/json": {"schema": {"type": "object"}}, "text/event-stream": {"schema": {"type": "string"}}}
+    paths: Json = {
+        "/v1/chat/completions": {"post": _operation("Create a chat completion", "ChatBody", content=chat)},
+        "/v1/embeddings": {"post": _operation("Create embeddings", "EmbeddingsBody")},
+        "/v1/models": {"get": _operation("List models")},
+        "/v1/models/{id}": {"get": _operation("Retrieve a model", path="id")},
+        "/admin/v1/keys": {"get": _operation("List keys", query=["tenant"]), "post": _operation("Create a key", "NewKey", status="201")},
+        "/admin/v1/keys/{id}": {"delete": _operation("Revoke a key", path="id")},
+        "/admin/v1/report": {"get": _operation("What was spent and saved", query=["since", "until", "by", "tenant"])},
+        "/healthz": {"get": {**_operation("Whether the worker lives"), "security": []}},
+        "/readyz": {"get": {**_operation("Whether requests can be answered"), "security": []}},
+        "/metrics": {"get": _operation("Prometheus metrics", content={"text/plain": {"schema": {"type": "string"}}})},
+        "/openapi.json": {"get": _operation("This document")},
+    }
+    return msgspec.json.encode(
+        {
+            "openapi": "3.1.0",
+            "info": {"title": "Farthing", "version": __version__, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
+            "security": [{"key": []}],
+            "paths": paths,
+            "components": {"schemas": {**components, "Error": _ERROR}, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
+        }
+    )
+
+
+def _operation(
+    summary: str,
+    body: str | None = None,
+    *,
+    path: str | None = None,
+    query: list[str] | None = None,
+    status: str = "200",
+    content: dict[str, Any] | None = None,
+) -> Json:
+    parameters = [{"name": name, "in": "query", "required": False, "schema": {"type": "string"}} for name in query or []]
+    if path:
+        parameters.append({"name": path, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}})
+    operation: Json = {
+        "summary": summary,
+        "operationId": summary.lower().replace(" ", "_"),
+        "responses": {status: {"description": "Done", "content": content or {"application/json": {"schema": {}}}}},
+    }
+    for code, meaning in _ERRORS.items():
+        operation["responses"][code] = {
+            "description": meaning,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+        }
+    if parameters:
+        operation["parameters"] = parameters
+    if body:
+        schema = {"$ref": f"#/components/schemas/{body}"}
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    return operation
+
+
+async def openapi_door(request: Request, scope: Scope, receive: Receive, send: Send) -> None:
+    """GET /openapi.json."""
+    del scope, receive
+    await send_whole(send, 200, [(b"x-request-id", str(request.id).encode())], document())

@@ -1,0 +1,127 @@
+"""The embedded models as a provider: chat by the llama.cpp process, embeddings in this one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from farthing.errors import UpstreamError, UpstreamMalformed, UpstreamRejected, UpstreamUnavailable
+from farthing.pipeline.stream import replay
+from farthing.ports import Call, Embedder
+from farthing.providers.local.schema import check_response
+from farthing.providers.openai_compatible import OpenAICompatible
+from farthing.types import Completion, Json
+
+_PAUSE_S = 0.1
+_LOADING = 503
+_ENGINE_FIELDS = ("timings", "__verbose", "prompt_progress")
+
+
+class LocalModels:
+    """See `ports.Provider`. While the chat process is being restarted, calls wait for it up to `restart_wait_s` seconds."""
+
+    name = "local"
+    kind = "local"
+
+    def __init__(self, chat: OpenAICompatible, embedder: Embedder, *, restart_wait_s: float) -> None:
+        self._chat = chat
+        self._embedder = embedder
+        self._restart_wait_s = restart_wait_s
+
+    @property
+    def open_connections(self) -> int:
+        """Sockets to the chat process."""
+        return self._chat.open_connections
+
+    async def healthy(self) -> bool:
+        """Whether the chat process answers."""
+        return await self._chat.healthy()
+
+    async def chat(self, call: Call) -> Completion:
+        """See `ports.Provider.chat`. An answer that breaks the JSON schema asked for is an error: the engine can ignore a schema."""
+        deadline = asyncio.get_running_loop().time() + self._restart_wait_s
+        while True:
+            try:
+                completion = await self._chat.chat(call)
+                break
+            except UpstreamUnavailable as error:
+                await _pause_if_restarting(error, deadline)
+        completion.body = _ours(completion.body)
+        _check_format(call.body.get("response_format"), completion.body)
+        return completion
+
+    async def stream(self, call: Call) -> AsyncGenerator[tuple[Json | None, Json | None], None]:
+        """See `ports.Provider.stream`. With a JSON format nothing goes out before the whole has been checked."""
+        if _wants_json(call.body.get("response_format")):
+            body = (await self.chat(call)).body
+            for chunk in replay(body):
+                yield chunk, None
+            yield None, body.get("usage")
+            return
+        deadline = asyncio.get_running_loop().time() + self._restart_wait_s
+        begun = False
+        while not begun:
+            pairs = self._chat.stream(call)
+            try:
+                async for chunk, usage in pairs:
+                    begun = True
+                    yield _ours(chunk), usage
+                begun = True
+            except UpstreamUnavailable as error:
+                if begun:
+                    raise
+                await _pause_if_restarting(error, deadline)
+            finally:
+                await pairs.aclose()
+
+    async def embed(self, call: Call) -> Completion:
+        """See `ports.Provider.embed`."""
+        texts = call.body.get("input")
+        texts = [texts] if isinstance(texts, str) else texts
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise _rejected("the local embedding model takes texts, not tokens", "input")
+        wanted = call.body.get("dimensions")
+        if wanted not in {None, self._embedder.dimensions}:
+            raise _rejected(f"the local embedding model has {self._embedder.dimensions} dimensions", "dimensions")
+        vectors, tokens = await self._embedder.embed(texts)
+        data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)]
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        return Completion(body={"object": "list", "data": data, "model": call.upstream_model, "usage": usage})
+
+    async def aclose(self) -> None:
+        """See `ports.Provider.aclose`."""
+        await self._chat.aclose()
+        await self._embedder.aclose()
+
+
+async def _pause_if_restarting(error: UpstreamError, deadline: float) -> None:
+    """Sleep a little when the process cannot be connected to yet, or still loads; else hand the error on."""
+    restarting = isinstance(error.__cause__, OSError) or error.upstream_status == _LOADING
+    if not restarting or asyncio.get_running_loop().time() >= deadline:
+        raise error
+    await asyncio.sleep(_PAUSE_S)
+
+
+def _ours(body: Json | None) -> Any:
+    """A body without the fields that only this engine has."""
+    return body if body is None else {key: value for key, value in body.items() if key not in _ENGINE_FIELDS}
+
+
+def _wants_json(response_format: Any) -> bool:
+    return isinstance(response_format, dict) and response_format.get("type") in {"json_object", "json_schema"}
+
+
+def _check_format(response_format: Any, body: Json) -> None:
+    if not _wants_json(response_format):
+        return
+    for choice in body["choices"]:
+        if choice.get("finish_reason") == "length" or choice["message"].get("tool_calls"):
+            continue
+        wrong = check_response(response_format, choice["message"].get("content") or "")
+        if wrong:
+            raise UpstreamMalformed(f"the local model's answer does not match the response_format: {wrong}")
+
+
+def _rejected(message: str, param: str) -> UpstreamRejected:
+    return UpstreamRejected(message, upstream_status=400, param=param)

@@ -1,0 +1,81 @@
+"""One gateway worker: `python -m farthing.worker`, started by the supervisor.
+
+It reads one JSON line from standard input: where the settings are, what the supervisor adds to them, and the file descriptor of the
+listening socket, which all workers share. Standard input stays open; its end means that the supervisor is gone, and the worker drains.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvicorn
+import uvloop
+
+from farthing import logs
+from farthing.app import Farthing, Runtime, postgres_stores
+from farthing.http.protocol import DoorProtocol
+from farthing.settings import Settings, load
+
+_KEEP_ALIVE_S = 75
+_BACKLOG = 2048
+
+
+class Orders(msgspec.Struct, frozen=True, kw_only=True):
+    """The line on standard input."""
+
+    settings: str | None
+    overrides: dict[str, Any]
+    socket: int
+    runtime: Runtime
+
+
+def main() -> None:
+    """Read the orders and serve until told to stop."""
+    orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=Orders)
+    settings = load(Path(orders.settings) if orders.settings else None, os.environ, orders.overrides)
+    logs.setup(settings.telemetry.log_level)
+    uvloop.run(serve(settings, orders.runtime, socket.socket(fileno=orders.socket), watch=sys.stdin.fileno()))
+
+
+async def serve(settings: Settings, runtime: Runtime, listener: socket.socket, *, watch: int | None = None) -> None:
+    """Serve on a listening socket until SIGTERM or SIGINT, or until the end of the file `watch`; then drain."""
+    farthing = Farthing(settings, runtime, postgres_stores(settings, runtime.database_url))
+    protocol = type("Protocol", (DoorProtocol,), {"header_timeout_s": settings.server.header_timeout_s})
+    config = uvicorn.Config(
+        farthing.asgi,
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        loop="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=int(settings.server.drain_s),
+    )
+    server = uvicorn.Server(config)
+    if watch is not None:
+        asyncio.get_running_loop().add_reader(watch, _supervisor_gone, server, watch)
+    await farthing.start()
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        await farthing.stop()
+
+
+def _supervisor_gone(server: uvicorn.Server, watch: int) -> None:
+    if not os.read(watch, 1):
+        asyncio.get_running_loop().remove_reader(watch)
+        server.handle_exit(signal.SIGTERM, None)
+
+
+if __name__ == "__main__":
+    main()
