@@ -76,8 +76,9 @@ class Supervisor:
                 chat = await self._start_chat()
             prices = asyncio.create_task(asyncio.to_thread(open_book, data / "prices.json", price_questions(self._settings)))
             if self._settings.database.url is None:
-                postgres = EmbeddedPostgres(data)
+                postgres = EmbeddedPostgres(data / "postgres")
                 await postgres.start()
+                self._tasks.append(asyncio.create_task(postgres.supervise()))
             url = self._settings.database.url.get_secret_value() if self._settings.database.url else _uri(postgres)
             await prices
             made = await self._prepare(url)

@@ -195,11 +195,19 @@ def _by_hand(port: int, *, parent: int, key: str | None) -> subprocess.Popen[byt
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
 
 
-def test_it_exits_0_on_sigterm() -> None:
-    with socket.socket() as reserved, _by_hand(0, parent=os.getpid(), key="k") as process:
+def test_it_exits_0_on_sigterm_with_a_generation_under_way() -> None:
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         reserved.bind(("127.0.0.1", 0))
-        process.send_signal(signal.SIGTERM)  # wherever it is in its start: before the signals are blocked, Python's default ends it
-        assert process.wait(timeout=UP_S) in {0, -signal.SIGTERM}
+        port = reserved.getsockname()[1]
+        transport = httpx.HTTPTransport(retries=10)  # connections, with growing pauses, while it starts
+        with _by_hand(port, parent=os.getpid(), key="k") as process, httpx.Client(transport=transport, trust_env=False) as client:
+            story = {"messages": [{"role": "user", "content": "A long story."}], "stream": True, "ignore_eos": True, "max_tokens": 400}
+            url = f"http://127.0.0.1:{port}/v1/chat/completions"
+            with client.stream("POST", url, json=story, headers={"authorization": "Bearer k"}, timeout=20) as response:
+                next(response.iter_lines())
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(timeout=5) == 0
 
 
 @pytest.mark.parametrize(("parent", "key", "status"), [("self", None, 2), ("other", "k", 1)])

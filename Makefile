@@ -1,0 +1,39 @@
+# Farthing. `make up` starts it, `make test` tests it. Everything is installed into .venv from uv.lock.
+PYTHON ?= python3
+UV := .uv/bin/uv
+export UV_PYTHON_DOWNLOADS := never
+export UV_PYTHON := $(PYTHON)
+
+.PHONY: install up test lint bench clean
+
+install: .venv/.runtime
+
+up: .venv/.runtime
+	.venv/bin/farthing up
+
+test: .venv/.dev
+	.venv/bin/python -m pytest $(ARGS)
+
+lint: .venv/.dev
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+bench: .venv/.runtime
+	.venv/bin/python bench/gateway.py $(ARGS)
+
+clean:
+	rm -rf .venv .uv
+
+$(UV):
+	$(PYTHON) -m venv .uv
+	.uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+.venv/.runtime: pyproject.toml uv.lock | $(UV)
+	$(UV) sync --quiet --frozen --inexact --no-dev
+	touch $@
+
+.venv/.dev: pyproject.toml uv.lock | $(UV)
+	$(UV) sync --quiet --frozen --inexact
+	touch $@ .venv/.runtime
