@@ -103,7 +103,7 @@ class Farthing:
         self._memory = MemoryTier(settings.cache.exact.max_bytes)
         self._shared = SharedTier(stores.answers, settings.cache.exact)
         self._exact = ExactCache(settings.cache.exact, self._memory, self._shared)
-        self._metrics = Metrics()
+        self._metrics = Metrics(runtime.worker)
         self._tracing: Tracing | None = None
         self._local_up = runtime.local is None
         self._metrics_dir = settings.data / "run"

@@ -9,21 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
+import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
 from farthing import telemetry_files as files
 from farthing.errors import FarthingError
+from farthing.telemetry_text import CONTENT_TYPE, Instrument, text, width
 from farthing.types import ANONYMOUS, LedgerEntry, Request
-
-if TYPE_CHECKING:
-    from prometheus_client.metrics_core import Metric
 
 _log = logging.getLogger("farthing.telemetry")
 
@@ -85,10 +83,7 @@ WORKERS = "farthing.workers"
 SERIES = "farthing.telemetry.series"
 FAILURES = "farthing.telemetry.failures"
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-OTHER = "other"
 ABSENT = "-"
-ERROR_OTHER = "_OTHER"
 _VENDOR_ERRORS = frozenset(
     {"client_disconnected", "content_filter", "content_policy_violation", "context_length_exceeded", "insufficient_quota", "server_error"}
 )
@@ -105,35 +100,15 @@ _REQUEST_SECONDS = (250, 500, 1_000, 2_500, 5_000, *_SECONDS)
 """Microseconds: finer at the fast end, where answers from the cache are."""
 
 
-def _width(bounds: tuple[int, ...]) -> int:
-    """The cells of a histogram: its sum, then one count per bucket, the open one last."""
-    return len(bounds) + 2
-
-
 # Where in the cells of a series each number is. Counters first, then histograms.
 _REQUESTS, _UNAUTHENTICATED, _ESTIMATED, _SPENT, _SAVED, _OVERSPENT, _READ, _WRITTEN, _REASONED = range(9)
 _DURATION = 9
-_INPUT = _DURATION + _width(_SECONDS)
-_OUTPUT = _INPUT + _width(_TOKENS)
-_FIRST = _OUTPUT + _width(_TOKENS)
-_ELAPSED = _FIRST + _width(_SECONDS)
-_WIDTH = _ELAPSED + _width(_REQUEST_SECONDS)
+_INPUT = _DURATION + width(_SECONDS)
+_OUTPUT = _INPUT + width(_TOKENS)
+_FIRST = _OUTPUT + width(_TOKENS)
+_ELAPSED = _FIRST + width(_SECONDS)
+_WIDTH = _ELAPSED + width(_REQUEST_SECONDS)
 LAYOUT = f"1.{_WIDTH}"
-
-
-class Instrument(msgspec.Struct, frozen=True, kw_only=True):
-    """A metric: which cells it reads and which labels tell its points apart.
-
-    `parts` are (fixed attributes, first cell). `bounds` (a histogram's) and sums are whole numbers; divided by `scale` they are in `unit`.
-    """
-
-    name: str
-    unit: str
-    help: str
-    attributes: tuple[tuple[str, int], ...] = ()
-    parts: tuple[tuple[tuple[tuple[str, str], ...], int], ...]
-    bounds: tuple[int, ...] = ()
-    scale: int = 1
 
 
 _GEN_AI = ((OPERATION, _OPERATION), (PROVIDER, _PROVIDER), (REQUEST_MODEL, _UPSTREAM), (MODEL, _MODEL))
@@ -221,31 +196,15 @@ INSTRUMENTS = (
         unit="{token}",
         help="Tokens that providers read from or wrote to their prompt caches, or spent on reasoning; part of gen_ai.client.token.usage.",
         attributes=_MADE_BY,
-        parts=((((TOKEN_KIND, "cache_read"),), _READ), (((TOKEN_KIND, "cache_write"),), _WRITTEN), (((TOKEN_KIND, "reasoning"),), _REASONED)),
+        parts=(
+            (((TOKEN_KIND, "cache_read"),), _READ),
+            (((TOKEN_KIND, "cache_write"),), _WRITTEN),
+            (((TOKEN_KIND, "reasoning"),), _REASONED),
+        ),
     ),
 )
 
-Series = Iterable[tuple[files.Labels, list[int]]]
 _Key = tuple[str, str | None, str | None, str | None, str, int, str | None, str]
-
-
-def points(instrument: Instrument, series: Series) -> list[tuple[dict[str, str], list[int]]]:
-    """The points of a metric: attributes, and its cells summed over the labels that the metric does not show. Empty points are left out."""
-    width = _width(instrument.bounds) if instrument.bounds else 1
-    sums: dict[tuple[str, ...], list[int]] = {}
-    for number, (_, at) in enumerate(instrument.parts):
-        for labels, cells in series:
-            block = cells[at : at + width]
-            if any(block):
-                values = (str(number), *(labels[position] for _, position in instrument.attributes))
-                known = sums.get(values)
-                sums[values] = block if known is None else [a + b for a, b in zip(known, block, strict=True)]
-    if not sums and not instrument.attributes and not instrument.bounds:
-        sums = {("0",): [0]}  # a counter without labels exists from the start
-    names = [name for name, _ in instrument.attributes]
-    return [
-        ({**dict(zip(names, values[1:], strict=True)), **dict(instrument.parts[int(values[0])][0])}, cells) for values, cells in sums.items()
-    ]
 
 
 class Metrics:
@@ -254,6 +213,8 @@ class Metrics:
     `worker` names the worker's file in the folder that all share. At most `max_series` sets of labels are told apart; further ones are
     counted under the model and provider `other`. `clock` gives Unix seconds.
     """
+
+    content_type: ClassVar[str] = CONTENT_TYPE
 
     def __init__(self, worker: str, *, max_series: int = 1000, clock: Callable[[], float] = time.time) -> None:
         self._worker = worker
@@ -264,6 +225,7 @@ class Metrics:
         self._known: dict[_Key, list[int]] = {}
         self._callables: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[files.Reading, Callable[[], float]]] = {}
         self._errors = frozenset(_codes(FarthingError)) | _VENDOR_ERRORS
+        self._saving = threading.Lock()
         self.failures = 0
         self.counter(FAILURES, "Observations and readings that failed.", lambda: self.failures)
         self.gauge(SERIES, "Sets of labels in use.", lambda: len(self._series))
@@ -308,7 +270,7 @@ class Metrics:
     def _admit(self, key: _Key) -> list[int]:
         """The cells of a key seen for the first time."""
         operation, model, upstream, provider, source, status, error, price = key
-        shown = "" if error is None else error if error in self._errors else ERROR_OTHER
+        shown = "" if error is None else error if error in self._errors else files.ERROR_OTHER
         kind = "notional" if price == "notional" else "billed"
         labels: files.Labels = (
             str(operation),
@@ -320,7 +282,7 @@ class Metrics:
             shown,
             kind,
         )
-        labels = within(labels, self._series, self._max_series)
+        labels = files.fitting(labels, self._series, self._max_series)
         cells = self._series.setdefault(labels, [0] * _WIDTH)
         if len(self._known) < 4 * self._max_series:
             self._known[key] = cells
@@ -355,22 +317,23 @@ class Metrics:
             except Exception:  # noqa: BLE001  # one broken gauge must not take the others with it
                 self.failures += 1
 
-    def snapshot(self) -> files.Snapshot:
-        """This worker's numbers at this moment. May be called from any thread."""
+    def snapshot(self, *, last: bool = False) -> files.Snapshot:
+        """The numbers of this worker at this moment. May be called from any thread. `last`: it is going; its gauges no longer count."""
         series = [(labels, list(cells)) for labels, cells in list(self._series.items())]
         return files.Snapshot(
             layout=LAYOUT,
             worker=self._worker,
             pid=os.getpid(),
             born_ns=self.born_ns,
-            at=self._clock(),
+            at=0.0 if last else self._clock(),
             series=series,
             readings=list(self._readings()),
         )
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, *, last: bool = False) -> None:
         """Write this worker's file in one piece. Raises OSError."""
-        files.write(path, self.snapshot())
+        with self._saving:
+            files.write(path, self.snapshot(last=last))
 
     async def run(self, path: Path, interval: float) -> None:
         """Save every `interval` seconds until cancelled, and once more then. A full disk costs freshness, and one line in the log."""
@@ -381,7 +344,7 @@ class Metrics:
                 healthy = await asyncio.to_thread(self._try_save, path, healthy)
                 await asyncio.sleep(interval)
         finally:
-            self._try_save(path, healthy)
+            self._try_save(path, healthy, last=True)
 
     def _take_over(self, path: Path) -> None:
         try:
@@ -390,9 +353,9 @@ class Metrics:
         except OSError as error:
             _log.warning("the metrics of workers that are gone could not be put together: %s", error)
 
-    def _try_save(self, path: Path, healthy: bool) -> bool:  # noqa: FBT001  # whether the last one worked
+    def _try_save(self, path: Path, healthy: bool, *, last: bool = False) -> bool:  # noqa: FBT001  # whether the last one worked
         try:
-            self.save(path)
+            self.save(path, last=last)
         except OSError as error:
             if healthy:
                 _log.warning("metrics cannot be written to %s: %s", path, error)
@@ -405,7 +368,7 @@ class Metrics:
         others = [one for one in files.read_all(directory, LAYOUT) if one.identity != own.identity]
         merged = files.merge([own, *others], now=self._clock())
         live = files.Reading(WORKERS, "Workers alive.", "gauge", "", "sum", {}, float(merged.alive))
-        return _text(merged.series.items(), [*merged.readings, live])
+        return text(INSTRUMENTS, merged.series.items(), [*merged.readings, live])
 
 
 def _count_attempt(cells: list[int], entry: LedgerEntry) -> None:
@@ -434,72 +397,7 @@ def _count_attempt(cells: list[int], entry: LedgerEntry) -> None:
     cells[_REASONED] += entry.tokens_reasoning
 
 
-def within(labels: files.Labels, series: Mapping[files.Labels, list[int]], limit: int) -> files.Labels:
-    """The labels themselves, or, when they are new and there is no room, those of the others."""
-    if labels in series or len(series) < limit:
-        return labels
-    operation, _, _, _, source, status, error, price = labels
-    return (operation, OTHER, OTHER, OTHER, source, status, ERROR_OTHER if error else "", price)
-
-
 def _codes(error: type[FarthingError]) -> Iterator[str]:
     yield error.code
     for below in error.__subclasses__():
         yield from _codes(below)
-
-
-def prometheus_name(name: str, unit: str) -> str:
-    """A metric's name by OpenTelemetry's rules for Prometheus: dots to underscores, units spelt out, annotations left out."""
-    spelt = {"s": "seconds", "By": "bytes", "1": "ratio"}.get(unit, "")
-    flat = re.sub(r"[^a-zA-Z0-9_]", "_", name)
-    return flat if not spelt or flat.endswith(f"_{spelt}") else f"{flat}_{spelt}"
-
-
-def _text(series: Series, readings: list[files.Reading]) -> bytes:
-    from prometheus_client import generate_latest  # noqa: PLC0415  # 30 ms that a worker pays only when it is scraped
-    from prometheus_client.registry import Collector  # noqa: PLC0415  # the same
-
-    class Collected(Collector):
-        def collect(self) -> Iterator[Metric]:
-            for instrument in INSTRUMENTS:
-                yield _family(instrument, points(instrument, series))
-            yield from _reading_families(readings)
-
-    return generate_latest(Collected())  # type: ignore[arg-type]
-
-
-def _family(instrument: Instrument, found: list[tuple[dict[str, str], list[int]]]) -> Metric:
-    from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily  # noqa: PLC0415  # as above
-    from prometheus_client.utils import floatToGoString  # noqa: PLC0415  # as above
-
-    name = prometheus_name(instrument.name, instrument.unit)
-    labels = [*(label for label, _ in instrument.attributes), *(label for label, _ in instrument.parts[0][0])]
-    shown = [prometheus_name(label, "") for label in labels]
-    if not instrument.bounds:
-        counter = CounterMetricFamily(name, instrument.help, labels=shown)
-        for attributes, (value,) in found:
-            counter.add_metric([attributes[label] for label in labels], value)
-        return counter
-    histogram = HistogramMetricFamily(name, instrument.help, labels=shown)
-    edges = [*(floatToGoString(bound / instrument.scale) for bound in instrument.bounds), "+Inf"]
-    for attributes, (total, *counts) in found:
-        so_far = 0
-        buckets: list[tuple[str, float]] = []
-        for edge, count in zip(edges, counts, strict=True):
-            so_far += count
-            buckets.append((edge, so_far))
-        histogram.add_metric([attributes[label] for label in labels], buckets, total / instrument.scale)
-    return histogram
-
-
-def _reading_families(readings: list[files.Reading]) -> Iterator[Metric]:
-    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415  # as above
-
-    families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
-    for reading in readings:
-        name = prometheus_name(reading.name, reading.unit)
-        labels = [prometheus_name(label, "") for label in reading.attributes]
-        kind = CounterMetricFamily if reading.kind == "counter" else GaugeMetricFamily
-        family = families.setdefault(name, kind(name, reading.help, labels=labels))
-        family.add_metric(list(reading.attributes.values()), reading.value)
-    yield from families.values()

@@ -9,14 +9,17 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 Labels = tuple[str, str, str, str, str, str, str, str]
+"""Operation, model, upstream model, provider, source, status class, error, kind of price."""
+OTHER = "other"
+ERROR_OTHER = "_OTHER"
+"""OpenTelemetry's value of `error.type` for an error that has no name of its own."""
 
 STALE_S = 10.0
 """A file that has not been written for this long is a dead worker's: its gauges no longer count."""
@@ -71,21 +74,18 @@ class Merged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write(path: Path, snapshot: Snapshot) -> None:
-    """Replace a file in one step; readers see the old one or the new one. Raises OSError."""
+    """Replace a file in one step; readers see the old one or the new one. One writer at a time. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd, name = tempfile.mkstemp(prefix=".metrics-", dir=path.parent)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(msgspec.json.encode(snapshot))
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    draft = path.with_name(f".{path.name}.tmp")  # always the same, so that killed writers leave one at most
+    draft.write_bytes(msgspec.json.encode(snapshot))
+    draft.replace(path)
 
 
 def _read(directory: Path, layout: str) -> Iterator[tuple[Path, Snapshot]]:
+    """The file of retired workers comes last: who is missing because he has just been retired is in it."""
     decode = msgspec.json.Decoder(Snapshot).decode
-    for path in sorted(directory.glob("metrics-*.json"))[:_MAX_FILES]:
+    last = directory / f"metrics-{_RETIRED}.json"
+    for path in [*(path for path in sorted(directory.glob("metrics-*.json"))[:_MAX_FILES] if path != last), last]:
         with contextlib.suppress(OSError, msgspec.DecodeError):  # gone meanwhile, or another version's: as if it were not there
             snapshot = decode(path.read_bytes())
             if snapshot.layout == layout:
@@ -153,7 +153,7 @@ def retire(directory: Path, *, keeper: Snapshot, limit: int) -> int:
             at=keeper.at,
             series=_bounded(merged.series, limit),
             readings=merged.readings,
-            absorbed=[one.identity for _, one in gone],
+            absorbed=[*(identity for one in before for identity in one.absorbed), *(one.identity for one in fresh)][-_MAX_FILES:],
         )
         write(directory / f"metrics-{_RETIRED}.json", kept)
         for path, _ in gone:
@@ -173,8 +173,16 @@ def _is_dead(one: Snapshot, keeper: Snapshot) -> bool:
     except ProcessLookupError:
         return True
     except PermissionError:
-        return False
+        pass
     return False
+
+
+def fitting(labels: Labels, series: Mapping[Labels, list[int]], limit: int) -> Labels:
+    """The labels themselves, or, when they are new and there is no room, those that stand for all others."""
+    if labels in series or len(series) < limit:
+        return labels
+    operation, _, _, _, source, status, error, price = labels
+    return (operation, OTHER, OTHER, OTHER, source, status, ERROR_OTHER if error else "", price)
 
 
 def _bounded(series: dict[Labels, list[int]], limit: int) -> list[tuple[Labels, list[int]]]:

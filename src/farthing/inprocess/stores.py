@@ -16,6 +16,7 @@ from farthing.types import KeyRecord, LedgerEntry, Report, StoredAnswer, Totals,
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INTEGER = 2**31
 _MONEY = 10**15
+_DIGEST_BYTES = 32
 _NAMELESS = "(none)"
 _NAME_CHARS = 255
 
@@ -69,7 +70,7 @@ class InProcessKeys:
 
     async def add(self, record: KeyRecord) -> None:
         """See `ports.KeyStore.add`. Raises `InvalidRequest` when another key has its id."""
-        if record.digest in self._by_digest:
+        if _digest(record.digest) in self._by_digest:
             return
         if record.id in self._digests:
             raise InvalidRequest("A key with this id exists.")
@@ -99,9 +100,11 @@ class InProcessLedger:
 
     async def append(self, entries: Sequence[bytes]) -> int:
         """See `ports.LedgerStore.append`."""
-        decoded = [_entry(raw) for raw in entries]
-        new = {entry.id: entry for entry in reversed(decoded) if entry.id not in self._entries}
-        self._entries.update(reversed(new.items()))
+        new: dict[UUID, LedgerEntry] = {}
+        for entry in [_entry(raw) for raw in entries]:
+            if entry.id not in self._entries:
+                new.setdefault(entry.id, entry)
+        self._entries.update(new)
         while len(self._entries) > self._max_entries:
             del self._entries[next(iter(self._entries))]
         return len(new)
@@ -140,6 +143,8 @@ class InProcessAnswers:
     async def put(self, entries: Sequence[StoredAnswer]) -> None:
         """See `ports.AnswerStore.put`."""
         for entry in entries:
+            _digest(entry.key)
+        for entry in entries:
             place = (entry.tenant, entry.key)
             if place not in self._entries or self._entries[place].created_at <= entry.created_at:
                 self._remove([place])
@@ -172,6 +177,12 @@ class InProcessAnswers:
         for place in places:
             gone = self._entries.pop(place, None)
             self._bytes -= len(gone.payload) if gone else 0
+
+
+def _digest(value: bytes) -> bytes:
+    if len(value) != _DIGEST_BYTES:
+        raise InvalidRequest(f"A digest has {_DIGEST_BYTES} bytes.")
+    return value
 
 
 def _entry(raw: bytes) -> LedgerEntry:

@@ -37,15 +37,26 @@ async def server() -> AsyncIterator[ChatServer]:
     await made.aclose()
 
 
-async def ask(server: ChatServer, key: str | None = None) -> httpx.Response:
+async def ask(server: ChatServer) -> httpx.Response:
     body = {"messages": [{"role": "user", "content": "Say hi."}], "max_tokens": 4}
     async with httpx.AsyncClient(base_url=server.base_url, timeout=20, trust_env=False) as client:
-        return await client.post("/chat/completions", json=body, headers={"authorization": f"Bearer {key or server.api_key}"})
+        return await client.post("/chat/completions", json=body, headers={"authorization": f"Bearer {server.api_key}"})
+
+
+def proc(server: ChatServer, file: str) -> bytes:
+    return Path(f"/proc/{server.pid}/{file}").read_bytes()
+
+
+def stranger() -> socket.socket:
+    """A socket that does not mind connections of the past on its port, as servers' sockets do not."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return made
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = UP_S) -> None:
     async with asyncio.timeout(timeout_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what it waits for happens in other processes, which set no event
             await asyncio.sleep(0.02)
 
 
@@ -80,34 +91,21 @@ async def test_a_frozen_process_is_noticed_and_replaced(server: ChatServer) -> N
     assert (await ask(server)).status_code == 200
 
 
-async def test_without_the_key_nothing_is_answered(server: ChatServer) -> None:
-    assert (await ask(server, key="guess")).status_code == 401
-
-
-async def test_the_key_is_in_no_argument_and_other_secrets_are_not_handed_down(
-    server: ChatServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_key_is_in_no_argument_and_other_secrets_are_not_handed_down(server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-not-for-children")
     assert server.pid is not None
     os.kill(server.pid, signal.SIGKILL)
     await until(lambda: server.restarts == 1 and server.ready)
-    assert server.api_key.encode() not in Path(f"/proc/{server.pid}/cmdline").read_bytes()
-    assert b"sk-not-for-children" not in Path(f"/proc/{server.pid}/environ").read_bytes()
-
-
-async def test_it_listens_on_the_loopback_interface_only(server: ChatServer) -> None:
-    assert server.base_url.startswith("http://127.0.0.1:")
-    listening = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
-    addresses = {local for _, local, _, state, *_ in listening if state == "0A" and local.endswith(f":{server.port:04X}")}
-    assert addresses == {f"0100007F:{server.port:04X}"}
+    assert server.api_key.encode() not in proc(server, "cmdline")
+    assert b"sk-not-for-children" not in proc(server, "environ")
 
 
 async def test_no_stranger_can_take_the_port_between_two_lives(server: ChatServer) -> None:
     assert server.pid is not None
     os.kill(server.pid, signal.SIGKILL)
     await until(lambda: not server.ready)
-    with socket.socket() as stranger, pytest.raises(OSError, match="in use"):
-        stranger.bind(("127.0.0.1", server.port))
+    with stranger() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", server.port))
     await server.wait_ready(UP_S)
 
 
@@ -121,8 +119,8 @@ async def test_closing_stops_the_process_and_gives_the_port_back() -> None:
     assert pid is not None
     assert not alive(pid)
     assert not server.ready
-    with socket.socket() as stranger:
-        stranger.bind(("127.0.0.1", port))
+    with stranger() as other:
+        other.bind(("127.0.0.1", port))
 
 
 async def test_closing_while_it_starts_leaves_no_process() -> None:

@@ -1,0 +1,163 @@
+"""Spans by OpenTelemetry's GenAI conventions, made after the fact from ledger entries, and W3C trace context.
+
+Off unless `telemetry.otlp_endpoint` is set: then nothing of OpenTelemetry is even imported. No prompt or answer text is ever in a span.
+
+A trace that nobody began for us has the request's id as its id, so that all attempts of a request share a trace and anyone who has an
+`x-farthing-request-id` finds it. A span has the random half of its ledger entry's id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from typing import Protocol
+
+import msgspec
+
+from farthing import telemetry as names
+from farthing.settings import TelemetrySettings
+from farthing.telemetry import Metrics
+from farthing.types import ANONYMOUS, Json, LedgerEntry, Operation, Request
+
+_TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_LONGEST_TRACEPARENT = 256
+_SAMPLED, _RANDOM = 0x01, 0x02
+_RANDOMNESS_BITS = 56
+"""The part of a trace id that is random: its last seven bytes (W3C Trace Context, level 2)."""
+_RANDOMNESS = (1 << _RANDOMNESS_BITS) - 1
+_MAX_QUEUE = 4096
+_MAX_INT64 = 2**63
+
+
+class Parent(msgspec.Struct, frozen=True, kw_only=True):
+    """The caller's span."""
+
+    trace_id: int
+    span_id: int
+    sampled: bool
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """A ledger entry that becomes a span. `ended_ns` is Unix time; `parameters` are span attributes read off the request."""
+
+    entry: LedgerEntry
+    parent: Parent | None
+    parameters: dict[str, int | float]
+    ended_ns: int
+
+
+class SpanSink(Protocol):
+    """Where samples go. Bounded; sends from a thread of its own."""
+
+    def offer(self, sample: Sample) -> None:
+        """Take a sample, or drop and count it when there is no room. Never blocks."""
+
+    @property
+    def dropped(self) -> int:
+        """How many samples were dropped."""
+
+    def close(self, deadline_s: float) -> None:
+        """Send what is left, for at most so many seconds. A no-op the second time."""
+
+
+def parse(traceparent: str) -> Parent | None:
+    """The caller's span by its `traceparent` header (W3C Trace Context, 3.2); None when the header is not valid."""
+    match = _match(traceparent)
+    return match and Parent(trace_id=int(match[2], 16), span_id=int(match[3], 16), sampled=bool(int(match[4], 16) & _SAMPLED))
+
+
+def outgoing(traceparent: str | None) -> str | None:
+    """What to tell the provider: the caller's `traceparent`, cleaned; None when there is none or it is not valid.
+
+    A header of a version to come is passed on as version 00 with the flags that version 00 knows, as the standard asks.
+    """
+    match = _match(traceparent) if traceparent is not None else None
+    return match and f"00-{match[2]}-{match[3]}-{int(match[4], 16) & (_SAMPLED | _RANDOM):02x}"
+
+
+def _match(traceparent: str) -> re.Match[str] | None:
+    if len(traceparent) > _LONGEST_TRACEPARENT:
+        return None
+    match = _TRACEPARENT.fullmatch(traceparent)
+    return None if match and match[1] == "00" and match[5] else match
+
+
+class Tracing:
+    """An observer that makes spans. Without a sink it does nothing.
+
+    A request is sampled when its caller's trace is, else (no trace, or an unauthenticated caller) at `sample_ratio`, by its trace id: all
+    attempts of a request or none.
+    """
+
+    def __init__(self, sink: SpanSink | None, *, sample_ratio: float) -> None:
+        self._sink = sink
+        self._threshold = int(sample_ratio * (_RANDOMNESS + 1))
+        self._failures = 0
+
+    @property
+    def enabled(self) -> bool:
+        """Whether anything is sent at all."""
+        return self._sink is not None
+
+    @property
+    def dropped(self) -> int:
+        """Spans that were not made, because the collector was slow or away or a value was odd."""
+        return self._failures + (self._sink.dropped if self._sink else 0)
+
+    def observe(self, entry: LedgerEntry, request: Request) -> None:
+        """Make a span of an entry, if it is sampled. Never raises and never blocks."""
+        if self._sink is None:
+            return
+        try:
+            parent = parse(request.traceparent) if request.traceparent is not None else None
+            if parent is not None and request.principal is not ANONYMOUS:
+                sampled = parent.sampled
+            else:
+                sampled = ((parent.trace_id if parent else request.id.int) & _RANDOMNESS) < self._threshold
+            if sampled:
+                sample = Sample(entry=entry, parent=parent, parameters=_parameters(request), ended_ns=time.time_ns())
+                self._sink.offer(sample)
+        except Exception:  # noqa: BLE001  # telemetry must not cost an answer
+            self._failures += 1
+
+    async def aclose(self, deadline_s: float = 3.0) -> None:
+        """Send what is left, for at most so many seconds, and stop."""
+        if self._sink is not None:
+            await asyncio.to_thread(self._sink.close, deadline_s)
+
+
+def _parameters(request: Request) -> dict[str, int | float]:
+    """The numbers among the request's parameters. Never text: the request itself is not kept."""
+    if request.operation is not Operation.CHAT:
+        return {}
+    body: Json = request.body
+    found: dict[str, int | float] = {}
+    for field, attribute in names.REQUEST_PARAMETERS.items():
+        value = body.get(field)
+        if value is None or isinstance(value, bool):
+            continue
+        if isinstance(value, float) or (isinstance(value, int) and -_MAX_INT64 <= value < _MAX_INT64):
+            found[attribute] = value
+    if found.get("gen_ai.request.choice.count") == 1:
+        del found["gen_ai.request.choice.count"]  # by the conventions, only when it is not 1
+    return found
+
+
+def build(settings: TelemetrySettings, service_instance_id: str, metrics: Metrics) -> Tracing:
+    """Tracing as the settings want it. When it is on, `metrics` are exported too, every `export_interval_s`."""
+    if settings.otlp_endpoint is None:
+        return Tracing(None, sample_ratio=0.0)
+    from farthing.otlp import Exporter  # noqa: PLC0415  # brings the OpenTelemetry SDK, 0.3 s and 20 MB, only where it is used
+
+    sink = Exporter(
+        endpoint=settings.otlp_endpoint,
+        headers={name: value.get_secret_value() for name, value in settings.otlp_headers.items()},
+        service_instance_id=service_instance_id,
+        metrics=metrics,
+        metrics_interval_s=settings.export_interval_s,
+        max_queue=_MAX_QUEUE,
+    )
+    tracing = Tracing(sink, sample_ratio=settings.sample_ratio)
+    metrics.counter(names.SPANS_DROPPED, "Spans not sent: the collector was slow or away.", lambda: tracing.dropped)
+    return tracing

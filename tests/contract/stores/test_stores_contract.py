@@ -1,0 +1,17 @@
+from farthing.testing.stores import AnswerStoreContract, ChangesContract, KeyStoreContract, LedgerStoreContract
+
+
+class TestKeys(KeyStoreContract):
+    pass
+
+
+class TestLedger(LedgerStoreContract):
+    pass
+
+
+class TestAnswers(AnswerStoreContract):
+    pass
+
+
+class TestChanges(ChangesContract):
+    pass
