@@ -1,6 +1,6 @@
 """The way to an OpenTelemetry collector: ledger entries as spans, counters as metrics, by OTLP over HTTP from one thread.
 
-Importing this module imports the OpenTelemetry SDK: only `tracing.build` does, and only when an endpoint is set.
+The OpenTelemetry SDK (0.3 s, 20 MB) is imported when an `Exporter` is made, not before.
 """
 
 from __future__ import annotations
@@ -11,34 +11,22 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.metrics.export import (
-    AggregationTemporality,
-    Gauge,
-    Histogram,
-    HistogramDataPoint,
-    Metric,
-    MetricsData,
-    NumberDataPoint,
-    ResourceMetrics,
-    ScopeMetrics,
-    Sum,
-)
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExportResult
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+import msgspec
 
 from farthing import __version__
 from farthing import telemetry as names
 from farthing.telemetry import Metrics
 from farthing.telemetry_files import ERROR_OTHER, Reading, Snapshot
 from farthing.telemetry_text import Instrument, points
-from farthing.tracing import Parent, Sample
+from farthing.types import LedgerEntry
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.metrics.export import Metric, MetricsData
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import ReadableSpan
 
 _log = logging.getLogger("farthing.telemetry")
 
@@ -47,13 +35,28 @@ _SPAN_DELAY_S = 1.0
 _EXPORT_TIMEOUT_S = 5.0
 _LOW_64_BITS = (1 << 64) - 1
 _PLAIN_CODE = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
+_SCOPE = "farthing"
 _OURSELVES = "farthing"
 """`gen_ai.provider.name` of an answer that no provider gave."""
-_SCOPE = InstrumentationScope("farthing", __version__)
-_NO_STATUS = Status(StatusCode.UNSET)
-_FLAGS = TraceFlags(TraceFlags.SAMPLED)
 
 Attributes = dict[str, str | bool | int | float]
+
+
+class Parent(msgspec.Struct, frozen=True, kw_only=True):
+    """The caller's span."""
+
+    trace_id: int
+    span_id: int
+    sampled: bool
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """A ledger entry that becomes a span. `ended_ns` is Unix time; `parameters` are span attributes read off the request."""
+
+    entry: LedgerEntry
+    parent: Parent | None
+    parameters: dict[str, int | float]
+    ended_ns: int
 
 
 class Exporter:
@@ -73,13 +76,20 @@ class Exporter:
         metrics_interval_s: float,
         max_queue: int,
     ) -> None:
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter  # noqa: PLC0415  # heavy
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415  # heavy
+        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415  # heavy
+        from opentelemetry.sdk.trace.export import SpanExportResult  # noqa: PLC0415  # heavy
+
         base = endpoint.rstrip("/")
         own = dict(headers)
         self._spans = OTLPSpanExporter(endpoint=f"{base}/v1/traces", headers=own, timeout=_EXPORT_TIMEOUT_S)
         self._points = OTLPMetricExporter(endpoint=f"{base}/v1/metrics", headers=own, timeout=_EXPORT_TIMEOUT_S)
+        self._success = SpanExportResult.SUCCESS
         self._resource = Resource.create(
             {"service.name": "farthing", "service.version": __version__, "service.instance.id": service_instance_id}
         )
+        self._span_of = span_encoder(self._resource)
         self._metrics = metrics
         self._metrics_interval_s = metrics_interval_s
         self._max_queue = max_queue
@@ -112,7 +122,7 @@ class Exporter:
         self._thread.join(deadline_s)
         if self._thread.is_alive():  # it is waiting for a collector that does not answer: interrupt it
             with contextlib.suppress(Exception):
-                self._spans.shutdown()
+                self._spans.shutdown()  # type: ignore[no-untyped-call]  # theirs
                 self._points.shutdown()
 
     def _run(self) -> None:
@@ -126,15 +136,15 @@ class Exporter:
                 due = time.monotonic() + self._metrics_interval_s
         self._send_spans()
         self._send_metrics()
-        self._spans.shutdown()
+        self._spans.shutdown()  # type: ignore[no-untyped-call]  # theirs
         self._points.shutdown()
 
     def _send_spans(self) -> None:
         while self._queue:
             batch = [self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))]
             try:
-                sent = self._spans.export([span_of(sample, self._resource) for sample in batch]) is SpanExportResult.SUCCESS
-            except Exception:
+                sent = self._spans.export([self._span_of(sample) for sample in batch]) is self._success
+            except Exception:  # noqa: BLE001  # whatever it is, the thread goes on
                 _log.exception("spans could not be sent")
                 sent = False
             self._lost += 0 if sent else len(batch)
@@ -142,32 +152,38 @@ class Exporter:
     def _send_metrics(self) -> None:
         try:
             self._points.export(metrics_of(self._metrics.snapshot(), self._resource, time.time_ns()))
-        except Exception:
+        except Exception:  # noqa: BLE001  # whatever it is, the thread goes on
             _log.exception("metrics could not be sent")
 
 
-def span_of(sample: Sample, resource: Resource) -> ReadableSpan:
-    """The span of a ledger entry: CLIENT for a call to a provider, INTERNAL for what we answered or refused ourselves."""
-    entry, parent = sample.entry, sample.parent
-    trace_id = parent.trace_id if parent else entry.request_id.int
-    called = entry.provider is not None
-    model = _text(entry.upstream_model or entry.model_used or "")
-    return ReadableSpan(
-        name=f"{entry.operation} {model}".rstrip(),
-        context=SpanContext(trace_id, entry.id.int & _LOW_64_BITS, is_remote=False, trace_flags=_FLAGS),
-        parent=_context(parent) if parent else None,
-        resource=resource,
-        attributes={**_attributes(entry, model), **sample.parameters},
-        kind=SpanKind.CLIENT if called else SpanKind.INTERNAL,
-        status=_NO_STATUS if entry.error is None else Status(StatusCode.ERROR, _error(entry.error)),
-        start_time=sample.ended_ns - entry.latency_us * 1000,
-        end_time=sample.ended_ns,
-        instrumentation_scope=_SCOPE,
-    )
+def span_encoder(resource: Resource) -> Callable[[Sample], ReadableSpan]:
+    """How samples become spans: CLIENT for a call to a provider, INTERNAL for what we answered or refused ourselves."""
+    from opentelemetry.sdk.trace import ReadableSpan  # noqa: PLC0415  # heavy
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope  # noqa: PLC0415  # heavy
+    from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags  # noqa: PLC0415  # heavy
 
+    scope = InstrumentationScope(_SCOPE, __version__)
+    fine = Status(StatusCode.UNSET)
+    yes, no = TraceFlags(TraceFlags.SAMPLED), TraceFlags(TraceFlags.DEFAULT)
 
-def _context(parent: Parent) -> SpanContext:
-    return SpanContext(parent.trace_id, parent.span_id, is_remote=True, trace_flags=_FLAGS if parent.sampled else TraceFlags(0))
+    def span_of(sample: Sample) -> ReadableSpan:
+        entry, parent = sample.entry, sample.parent
+        trace_id = parent.trace_id if parent else entry.request_id.int
+        model = _text(entry.upstream_model or entry.model_used or "")
+        return ReadableSpan(
+            name=f"{entry.operation} {model}".rstrip(),
+            context=SpanContext(trace_id, entry.id.int & _LOW_64_BITS, is_remote=False, trace_flags=yes),
+            parent=SpanContext(trace_id, parent.span_id, is_remote=True, trace_flags=yes if parent.sampled else no) if parent else None,
+            resource=resource,
+            attributes={**_attributes(entry, model), **sample.parameters},
+            kind=SpanKind.INTERNAL if entry.provider is None else SpanKind.CLIENT,
+            status=fine if entry.error is None else Status(StatusCode.ERROR, _error(entry.error)),
+            start_time=sample.ended_ns - entry.latency_us * 1000,
+            end_time=sample.ended_ns,
+            instrumentation_scope=scope,
+        )
+
+    return span_of
 
 
 def _attributes(entry: LedgerEntry, model: str) -> Attributes:
@@ -222,46 +238,54 @@ def _error(code: str) -> str:
 
 def metrics_of(snapshot: Snapshot, resource: Resource, now_ns: int) -> MetricsData:
     """One worker's counters as cumulative OTLP metrics."""
+    from opentelemetry.sdk.metrics.export import MetricsData, ResourceMetrics, ScopeMetrics  # noqa: PLC0415  # heavy
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope  # noqa: PLC0415  # heavy
+
     found = [_metric(instrument, snapshot, now_ns) for instrument in names.INSTRUMENTS]
     found += [_reading(reading, snapshot.born_ns, now_ns) for reading in snapshot.readings]
-    scope = ScopeMetrics(scope=_SCOPE, metrics=found, schema_url="")
+    scope = ScopeMetrics(scope=InstrumentationScope(_SCOPE, __version__), metrics=found, schema_url="")
     return MetricsData(resource_metrics=[ResourceMetrics(resource=resource, scope_metrics=[scope], schema_url="")])
 
 
 def _metric(instrument: Instrument, snapshot: Snapshot, now_ns: int) -> Metric:
-    found = [
-        ({name: value for name, value in attributes.items() if value}, cells) for attributes, cells in points(instrument, snapshot.series)
-    ]
+    from opentelemetry.sdk.metrics.export import (  # noqa: PLC0415  # heavy
+        AggregationTemporality,
+        Histogram,
+        HistogramDataPoint,
+        Metric,
+        NumberDataPoint,
+        Sum,
+    )
+
+    born = snapshot.born_ns
+    found = [({name: text for name, text in labels.items() if text}, cells) for labels, cells in points(instrument, snapshot.series)]
     data: Sum | Histogram
     if instrument.bounds:
         bounds = [bound / instrument.scale for bound in instrument.bounds]
-        data = Histogram(
-            [
-                HistogramDataPoint(
-                    attributes=attributes,
-                    start_time_unix_nano=snapshot.born_ns,
-                    time_unix_nano=now_ns,
-                    count=sum(counts),
-                    sum=total / instrument.scale,
-                    bucket_counts=counts,
-                    explicit_bounds=bounds,
-                    min=None,  # type: ignore[arg-type]  # optional in OTLP; not known, and zero would be false
-                    max=None,  # type: ignore[arg-type]  # the same
-                )
-                for attributes, (total, *counts) in found
-            ],
-            AggregationTemporality.CUMULATIVE,
-        )
+        histograms = [
+            HistogramDataPoint(
+                attributes=attributes,
+                start_time_unix_nano=born,
+                time_unix_nano=now_ns,
+                count=sum(counts),
+                sum=total / instrument.scale,
+                bucket_counts=counts,
+                explicit_bounds=bounds,
+                min=None,  # type: ignore[arg-type]  # optional in OTLP; not known, and zero would be false
+                max=None,  # type: ignore[arg-type]  # the same
+            )
+            for attributes, (total, *counts) in found
+        ]
+        data = Histogram(histograms, AggregationTemporality.CUMULATIVE)
     else:
-        data = Sum(
-            [NumberDataPoint(attributes, snapshot.born_ns, now_ns, value) for attributes, (value,) in found],
-            AggregationTemporality.CUMULATIVE,
-            is_monotonic=True,
-        )
+        sums = [NumberDataPoint(attributes, born, now_ns, value) for attributes, (value,) in found]
+        data = Sum(sums, AggregationTemporality.CUMULATIVE, is_monotonic=True)
     return Metric(instrument.name, instrument.help, instrument.unit, data)
 
 
 def _reading(reading: Reading, born_ns: int, now_ns: int) -> Metric:
+    from opentelemetry.sdk.metrics.export import AggregationTemporality, Gauge, Metric, NumberDataPoint, Sum  # noqa: PLC0415  # heavy
+
     point = NumberDataPoint(reading.attributes, born_ns, now_ns, reading.value)
     data = Sum([point], AggregationTemporality.CUMULATIVE, is_monotonic=True) if reading.kind == "counter" else Gauge([point])
     return Metric(reading.name, reading.help, reading.unit, data)

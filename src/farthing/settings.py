@@ -180,6 +180,9 @@ class ExactCacheSettings(_Section):
     """Keys of answers in PostgreSQL that a worker remembers; a miss among them asks nobody."""
     read_timeout_s: Seconds = 0.1
     write_queue: Count = 1024
+    """Answers that wait to be written to PostgreSQL. When it is full, new ones stay in this worker's memory only."""
+    write_rate: Count = 400
+    """Answers a second that a worker writes to PostgreSQL at most: under a flood of new questions the database is not the victim."""
 
 
 class CacheSettings(_Section):

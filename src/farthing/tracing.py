@@ -13,9 +13,8 @@ import re
 import time
 from typing import Protocol
 
-import msgspec
-
 from farthing import telemetry as names
+from farthing.otlp import Exporter, Parent, Sample
 from farthing.settings import TelemetrySettings
 from farthing.telemetry import Metrics
 from farthing.types import ANONYMOUS, Json, LedgerEntry, Operation, Request
@@ -28,23 +27,6 @@ _RANDOMNESS_BITS = 56
 _RANDOMNESS = (1 << _RANDOMNESS_BITS) - 1
 _MAX_QUEUE = 4096
 _MAX_INT64 = 2**63
-
-
-class Parent(msgspec.Struct, frozen=True, kw_only=True):
-    """The caller's span."""
-
-    trace_id: int
-    span_id: int
-    sampled: bool
-
-
-class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """A ledger entry that becomes a span. `ended_ns` is Unix time; `parameters` are span attributes read off the request."""
-
-    entry: LedgerEntry
-    parent: Parent | None
-    parameters: dict[str, int | float]
-    ended_ns: int
 
 
 class SpanSink(Protocol):
@@ -148,8 +130,6 @@ def build(settings: TelemetrySettings, service_instance_id: str, metrics: Metric
     """Tracing as the settings want it. When it is on, `metrics` are exported too, every `export_interval_s`."""
     if settings.otlp_endpoint is None:
         return Tracing(None, sample_ratio=0.0)
-    from farthing.otlp import Exporter  # noqa: PLC0415  # brings the OpenTelemetry SDK, 0.3 s and 20 MB, only where it is used
-
     sink = Exporter(
         endpoint=settings.otlp_endpoint,
         headers={name: value.get_secret_value() for name, value in settings.otlp_headers.items()},

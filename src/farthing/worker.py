@@ -57,6 +57,7 @@ async def serve(settings: Settings, runtime: Runtime, listener: socket.socket, *
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(settings.server.drain_s),

@@ -18,10 +18,10 @@ from farthing.settings import ExactCacheSettings
 from farthing.types import StoredAnswer, utc_now
 
 _log = logging.getLogger("farthing.cache")
-_PAUSE_S = 0.1
+_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 5.0
 _PRUNE_EVERY_S = 60.0
-_BATCH = 200
+_BATCH = 100
 
 
 class SharedTier:
@@ -82,7 +82,7 @@ class SharedTier:
         self._news.set()
 
     async def run(self) -> None:
-        """Write, and prune now and then, until cancelled."""
+        """Write at the pace of `write_rate`, and prune now and then, until cancelled."""
         pause = _PAUSE_S
         prune_at = 0.0
         loop = asyncio.get_running_loop()
@@ -91,16 +91,15 @@ class SharedTier:
                 if loop.time() >= prune_at:
                     prune_at = loop.time() + _PRUNE_EVERY_S
                     await self._store.prune(self._settings.max_rows)
-                await self.drain()
-                pause = _PAUSE_S
+                pause = max(_PAUSE_S, await self._write() / self._settings.write_rate)
             except FarthingError:
                 pause = min(pause * 2, _LONGEST_PAUSE_S)
             except Exception:  # noqa: BLE001 - whatever it is, the writer must live and the log must say
                 _log.exception("the answer cache's writer stumbled")
                 pause = _LONGEST_PAUSE_S
+            await asyncio.sleep(pause)
             if not self._queue:
                 await self._wait_for_news(prune_at - loop.time())
-            await asyncio.sleep(pause)
 
     async def _wait_for_news(self, seconds: float) -> None:
         self._news.clear()
@@ -110,11 +109,17 @@ class SharedTier:
         except TimeoutError:
             return
 
-    async def drain(self) -> None:
-        """Write all that waits. What the store did not take stays in the queue."""
-        while self._queue:
-            batch = [self._queue[at] for at in range(min(_BATCH, len(self._queue)))]
+    async def _write(self) -> int:
+        """Write one batch. What the store did not take stays in the queue. Returns how many were written."""
+        batch = [self._queue[at] for at in range(min(_BATCH, len(self._queue)))]
+        if batch:
             await self._store.put(batch)
-            for answer in batch:
+            self.learn([answer.key for answer in batch])
+            for _ in batch:
                 self._queue.popleft()
-                self.learn([answer.key])
+        return len(batch)
+
+    async def drain(self) -> None:
+        """Write all that waits, at once."""
+        while await self._write():
+            pass

@@ -12,6 +12,7 @@ The stores may be of one adapter or of several; only `ChangesContract` wants tha
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
@@ -64,7 +65,7 @@ def key_record(seed: str, **facts: Any) -> KeyRecord:
 def ledger_entry(at: datetime = _NOON, **facts: Any) -> LedgerEntry:
     """A settled request that was answered by a model, at this time."""
     usual: dict[str, Any] = {
-        "id": uuid7_at((at - _EPOCH) // timedelta(milliseconds=1), random.randbytes(10)),
+        "id": uuid7_at((at - _EPOCH) // timedelta(milliseconds=1), os.urandom(10)),
         "request_id": new_id(),
         "attempt": 1,
         "final": True,
@@ -114,7 +115,7 @@ class KeyStoreContract:
             "rich",
             user="u\u00e9",
             tier="pro",
-            name="the key's \"name\"",
+            name='the key\'s "name"',
             admin=True,
             models=("fast", "strong"),
             created_at=_NOON + timedelta(microseconds=1),
@@ -324,7 +325,9 @@ class LedgerStoreContract:
 _MIDNIGHT = datetime(2026, 3, 1, tzinfo=UTC)
 _INSTANTS = st.one_of(
     st.integers(0, 6 * 86_400_000).map(lambda ms: _MIDNIGHT + timedelta(milliseconds=ms)),
-    st.tuples(st.integers(0, 6), st.sampled_from([-1000, -1, 0, 1, 1000])).map(lambda at: _MIDNIGHT + _DAY * at[0] + timedelta(microseconds=at[1])),
+    st.tuples(st.integers(0, 6), st.sampled_from([-1000, -1, 0, 1, 1000])).map(
+        lambda at: _MIDNIGHT + _DAY * at[0] + timedelta(microseconds=at[1])
+    ),
 )
 _ENTRIES = st.builds(
     ledger_entry,
