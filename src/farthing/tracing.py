@@ -1,6 +1,7 @@
 """Spans by OpenTelemetry's GenAI conventions, made after the fact from ledger entries, and W3C trace context.
 
-Off unless `telemetry.otlp_endpoint` is set: then nothing of OpenTelemetry is even imported. No prompt or answer text is ever in a span.
+Off unless `telemetry.otlp_endpoint` is set: then no thread, no connection, and nothing of OpenTelemetry imported. No prompt or answer
+text is ever in a span.
 
 A trace that nobody began for us has the request's id as its id, so that all attempts of a request share a trace and anyone who has an
 `x-farthing-request-id` finds it. A span has the random half of its ledger entry's id.
@@ -14,7 +15,8 @@ import time
 from typing import Protocol
 
 from farthing import telemetry as names
-from farthing.otlp import Exporter, Parent, Sample
+from farthing.otlp import Exporter
+from farthing.otlp_encoding import Parent, Sample
 from farthing.settings import TelemetrySettings
 from farthing.telemetry import Metrics
 from farthing.types import ANONYMOUS, Json, LedgerEntry, Operation, Request

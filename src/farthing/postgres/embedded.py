@@ -41,8 +41,8 @@ SETTINGS: Mapping[str, str] = {
     "max_worker_processes": "4",
     "max_logical_replication_workers": "0",
     "autovacuum_max_workers": "2",
-    # The log names no values: prompts, keys and users stay out of it.
-    "log_min_messages": "warning",
+    # Errors of statements may quote values, prompts among them. They go to us and not into the log; what befalls the server does.
+    "log_min_messages": "log",
     "log_min_error_statement": "panic",
     "log_error_verbosity": "terse",
     "log_checkpoints": "off",
@@ -140,7 +140,6 @@ class EmbeddedPostgres:
 
     def _checked(self, folder: Path) -> Path:
         """The real path of the folder. Raises `SettingsError` when no server can live there."""
-        folder.parent.mkdir(parents=True, exist_ok=True)
         folder = folder.resolve()
         if not _SAFE_PATH.fullmatch(str(folder)):
             raise SettingsError(f"The data folder {folder} has a character in its path that PostgreSQL's starter cannot take.")
@@ -152,6 +151,7 @@ class EmbeddedPostgres:
                         f"{what} ({path}) is in root's home, which the user embedded_postgres may not enter. "
                         "Use another place, another user than root, or set database.url."
                     )
+        folder.parent.mkdir(parents=True, exist_ok=True)
         return folder
 
     def _let_go(self) -> None:

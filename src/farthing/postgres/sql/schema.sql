@@ -113,29 +113,29 @@ CREATE TABLE farthing.answers (
 CREATE INDEX answers_created_at ON farthing.answers (created_at);
 CREATE INDEX answers_expires_at ON farthing.answers (expires_at);
 
--- Row-level security, forced on the owner too. With no tenant set the setting is NULL or empty, and no row matches.
+-- Row-level security, forced on the owner too. A setting never made is NULL, one whose transaction has ended is empty: no row matches either.
 ALTER TABLE farthing.keys ENABLE ROW LEVEL SECURITY;
 ALTER TABLE farthing.keys FORCE ROW LEVEL SECURITY;
 CREATE POLICY one_tenant ON farthing.keys TO farthing_app
-  USING (tenant = current_setting('farthing.tenant', true)) WITH CHECK (tenant = current_setting('farthing.tenant', true));
+  USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
 CREATE POLICY all_tenants ON farthing.keys TO farthing_service USING (true) WITH CHECK (true);
 
 ALTER TABLE farthing.ledger ENABLE ROW LEVEL SECURITY;
 ALTER TABLE farthing.ledger FORCE ROW LEVEL SECURITY;
 CREATE POLICY one_tenant ON farthing.ledger TO farthing_app
-  USING (tenant = current_setting('farthing.tenant', true)) WITH CHECK (tenant = current_setting('farthing.tenant', true));
+  USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
 CREATE POLICY all_tenants ON farthing.ledger TO farthing_service USING (true) WITH CHECK (true);
 
 ALTER TABLE farthing.ledger_daily ENABLE ROW LEVEL SECURITY;
 ALTER TABLE farthing.ledger_daily FORCE ROW LEVEL SECURITY;
 CREATE POLICY one_tenant ON farthing.ledger_daily TO farthing_app
-  USING (tenant = current_setting('farthing.tenant', true)) WITH CHECK (tenant = current_setting('farthing.tenant', true));
+  USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
 CREATE POLICY all_tenants ON farthing.ledger_daily TO farthing_service USING (true) WITH CHECK (true);
 
 ALTER TABLE farthing.answers ENABLE ROW LEVEL SECURITY;
 ALTER TABLE farthing.answers FORCE ROW LEVEL SECURITY;
 CREATE POLICY one_tenant ON farthing.answers TO farthing_app
-  USING (tenant = current_setting('farthing.tenant', true)) WITH CHECK (tenant = current_setting('farthing.tenant', true));
+  USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
 CREATE POLICY all_tenants ON farthing.answers TO farthing_service USING (true) WITH CHECK (true);
 
 -- A tenant's own connection only reads. What is written is written by the service role, in batches over many tenants.
