@@ -22,7 +22,7 @@ from farthing.http.health import HealthDoors, State
 from farthing.http.openai import OpenAIDoors
 from farthing.http.openapi import openapi_door
 from farthing.http.server import Gateway, Opening
-from farthing.logs import request_log
+from farthing.logs import RequestLog
 from farthing.ports import AnswerStore, Changes, KeyStore, LedgerStore, Provider
 from farthing.postgres.answers import PostgresAnswers
 from farthing.postgres.changes import PostgresChanges
@@ -38,8 +38,8 @@ from farthing.spend.meter import LedgerMeter, Observer
 from farthing.spend.price_book import PriceBook, open_book
 from farthing.spend.pump import Pump
 from farthing.telemetry import Metrics
-from farthing.tracing import Tracing
 from farthing.tracing import build as build_tracing
+from farthing.tracing import outgoing
 from farthing.types import Principal
 
 _log = logging.getLogger("farthing")
@@ -104,22 +104,20 @@ class Farthing:
         self._shared = SharedTier(stores.answers, settings.cache.exact)
         self._exact = ExactCache(settings.cache.exact, self._memory, self._shared)
         self._metrics = Metrics(runtime.worker)
-        self._tracing: Tracing | None = None
         self._local_up = runtime.local is None
         self._metrics_dir = settings.data / "run"
         self._metrics_dir.mkdir(parents=True, exist_ok=True)
-        if settings.telemetry.otlp_endpoint:
-            self._tracing = build_tracing(settings.telemetry, runtime.worker)
+        self._tracing = build_tracing(settings.telemetry, runtime.worker, self._metrics)
         self._meter = LedgerMeter(self._journal, self._observers(), anonymous_per_minute=settings.ledger.unauthenticated_rows_per_minute)
         self.asgi = self._gateway()
         self._register_gauges()
 
     def _observers(self) -> list[Observer]:
         observers: list[Observer] = [self._metrics.observe]
-        if self._tracing is not None:
+        if self._tracing.enabled:
             observers.append(self._tracing.observe)
         if self._settings.telemetry.log_requests:
-            observers.append(request_log)
+            observers.append(RequestLog().observe)
         return observers
 
     def _gateway(self) -> Gateway:
@@ -143,7 +141,7 @@ class Farthing:
             "/v1/models/": Opening(door=openai.models, methods=_GET),
             "/admin/v1/": Opening(door=door(admin.application()), methods=_ANY, needs_admin=True),
         }
-        return Gateway(doors, prefixes, self._ring, meter, max_in_flight=settings.server.max_in_flight)
+        return Gateway(doors, prefixes, self._ring, meter, outgoing, max_in_flight=settings.server.max_in_flight)
 
     def state(self) -> State:
         """What is waited for and what is away."""
@@ -229,8 +227,7 @@ class Farthing:
         self._journal.close()
         for provider in self._providers.values():
             await provider.aclose()
-        if self._tracing is not None:
-            await self._tracing.aclose()
+        await self._tracing.aclose()
         if self._stores.database is not None:
             await self._stores.database.close()
 

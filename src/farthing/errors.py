@@ -143,16 +143,12 @@ class Unavailable(FarthingError):
 
 
 class UpstreamError(FarthingError):
-    """A provider failed. `fallback` says whether another deployment may do better.
-
-    `upstream_status`, `upstream_type` and `upstream_code` are what the provider itself said, where it said anything.
-    """
+    """A provider failed. `upstream_status`, `upstream_type` and `upstream_code` are what it said itself."""
 
     status = 502
     type = "upstream_error"
     code = "upstream_error"
     retry = True
-    fallback: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -176,12 +172,11 @@ class UpstreamError(FarthingError):
 
 
 class UpstreamRejected(UpstreamError):
-    """The provider says that the request is at fault. Its status is handed on as it came."""
+    """The provider says that the request is at fault: no other deployment would do better. Its status is handed on as it came."""
 
     type = "invalid_request_error"
     code = "invalid_request"
     retry = False
-    fallback = False
 
     def wire(self) -> tuple[int, dict[str, object]]:
         """The provider's own status and error object."""

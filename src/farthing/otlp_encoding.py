@@ -7,7 +7,6 @@ is made, not before.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,8 +14,8 @@ import msgspec
 
 from farthing import __version__
 from farthing import telemetry as names
-from farthing.telemetry_files import ERROR_OTHER, Snapshot
-from farthing.telemetry_text import points
+from farthing.telemetry_files import Reading, Snapshot
+from farthing.telemetry_text import Instrument, points
 from farthing.types import LedgerEntry
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ _LOW_64_BITS = (1 << 64) - 1
 _SAMPLED = 0x01
 _HAS_IS_REMOTE, _IS_REMOTE = 0x100, 0x200
 """Bits of a span's flags: the parent was in another process."""
-_PLAIN_CODE = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 _SCOPE = "farthing"
 _OURSELVES = "farthing"
 """`gen_ai.provider.name` of an answer that no provider gave."""
@@ -85,10 +83,11 @@ def spans_encoder(resource: Mapping[str, str]) -> Callable[[Sequence[Sample]], b
             span.start_time_unix_nano = sample.ended_ns - entry.latency_us * 1000
             span.end_time_unix_nano = sample.ended_ns
             if entry.error is not None:
-                span.status.code, span.status.message = Status.STATUS_CODE_ERROR, _error(entry.error)
+                span.status.code, span.status.message = Status.STATUS_CODE_ERROR, names.error_type(entry.error)
             _put(span.attributes, _attributes(entry, model))
             _put(span.attributes, sample.parameters)
-        return message.SerializeToString()
+        encoded: bytes = message.SerializeToString()
+        return encoded
 
     return encode
 
@@ -133,7 +132,7 @@ def _attributes(entry: LedgerEntry, model: str) -> Attributes:
     if entry.stream:
         attributes[names.REQUEST_STREAM] = True
     if entry.error is not None:
-        attributes[names.ERROR_TYPE] = _error(entry.error)
+        attributes[names.ERROR_TYPE] = names.error_type(entry.error)
     if entry.ttft_us is not None:
         attributes[names.RESPONSE_TIME_TO_FIRST_CHUNK] = entry.ttft_us / 1_000_000
     if entry.upstream_model and (entry.error is None or entry.ttft_us is not None):
@@ -161,11 +160,6 @@ def _text(value: str) -> str:
     return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
-def _error(code: str) -> str:
-    """An error's code; a provider may send anything as its code, even a piece of the prompt, so only what looks like a code is shown."""
-    return code if _PLAIN_CODE.fullmatch(code) else ERROR_OTHER
-
-
 def metrics_encoder(resource: Mapping[str, str]) -> Callable[[Snapshot, int], bytes]:
     """How one worker's counters become the bytes of an `ExportMetricsServiceRequest`, cumulative since the worker's birth."""
     from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest  # noqa: PLC0415  # heavy
@@ -174,37 +168,29 @@ def metrics_encoder(resource: Mapping[str, str]) -> Callable[[Snapshot, int], by
         Metric,
     )
 
-    def add_instruments(found: Callable[..., Metric], snapshot: Snapshot, now_ns: int) -> None:
-        for instrument in names.INSTRUMENTS:
-            metric = found(name=instrument.name, description=instrument.help, unit=instrument.unit)
-            data = metric.histogram if instrument.bounds else metric.sum
-            data.aggregation_temporality = AGGREGATION_TEMPORALITY_CUMULATIVE
-            metric.sum.is_monotonic = not instrument.bounds
-            for labels, (first, *counts) in points(instrument, snapshot.series):
-                shown = {name: text for name, text in labels.items() if text}
-                if instrument.bounds:
-                    point = metric.histogram.data_points.add(
-                        start_time_unix_nano=snapshot.born_ns,
-                        time_unix_nano=now_ns,
-                        count=sum(counts),
-                        sum=first / instrument.scale,
-                        bucket_counts=counts,
-                        explicit_bounds=[bound / instrument.scale for bound in instrument.bounds],
-                    )
-                    _put(point.attributes, shown)
-                else:
-                    number = metric.sum.data_points.add(start_time_unix_nano=snapshot.born_ns, time_unix_nano=now_ns, as_int=first)
-                    _put(number.attributes, shown)
+    def add_instrument(metric: Metric, instrument: Instrument, snapshot: Snapshot, now_ns: int) -> None:
+        if not instrument.bounds:
+            metric.sum.is_monotonic = True
+        data = metric.histogram if instrument.bounds else metric.sum
+        data.aggregation_temporality = AGGREGATION_TEMPORALITY_CUMULATIVE
+        for labels, (first, *counts) in points(instrument, snapshot.series):
+            point = data.data_points.add(start_time_unix_nano=snapshot.born_ns, time_unix_nano=now_ns)
+            _put(point.attributes, {name: text for name, text in labels.items() if text})
+            if instrument.bounds:
+                point.count = sum(counts)
+                point.sum = first / instrument.scale
+                point.bucket_counts.extend(counts)
+                point.explicit_bounds.extend([bound / instrument.scale for bound in instrument.bounds])
+            else:
+                point.as_int = first
 
-    def add_readings(found: Callable[..., Metric], snapshot: Snapshot, now_ns: int) -> None:
-        for reading in snapshot.readings:
-            metric = found(name=reading.name, description=reading.help, unit=reading.unit)
-            if reading.kind == "counter":
-                metric.sum.aggregation_temporality = AGGREGATION_TEMPORALITY_CUMULATIVE
-                metric.sum.is_monotonic = True
-            data = metric.sum if reading.kind == "counter" else metric.gauge
-            point = data.data_points.add(start_time_unix_nano=snapshot.born_ns, time_unix_nano=now_ns, as_double=reading.value)
-            _put(point.attributes, reading.attributes)
+    def add_reading(metric: Metric, reading: Reading, snapshot: Snapshot, now_ns: int) -> None:
+        if reading.kind == "counter":
+            metric.sum.aggregation_temporality = AGGREGATION_TEMPORALITY_CUMULATIVE
+            metric.sum.is_monotonic = True
+        data = metric.sum if reading.kind == "counter" else metric.gauge
+        point = data.data_points.add(start_time_unix_nano=snapshot.born_ns, time_unix_nano=now_ns, as_double=reading.value)
+        _put(point.attributes, reading.attributes)
 
     def encode(snapshot: Snapshot, now_ns: int) -> bytes:
         message = ExportMetricsServiceRequest()
@@ -212,8 +198,12 @@ def metrics_encoder(resource: Mapping[str, str]) -> Callable[[Snapshot, int], by
         _put(resource_metrics.resource.attributes, resource)
         scope_metrics = resource_metrics.scope_metrics.add()
         scope_metrics.scope.name, scope_metrics.scope.version = _SCOPE, __version__
-        add_instruments(scope_metrics.metrics.add, snapshot, now_ns)
-        add_readings(scope_metrics.metrics.add, snapshot, now_ns)
-        return message.SerializeToString()
+        add = scope_metrics.metrics.add
+        for instrument in names.INSTRUMENTS:
+            add_instrument(add(name=instrument.name, description=instrument.help, unit=instrument.unit), instrument, snapshot, now_ns)
+        for reading in snapshot.readings:
+            add_reading(add(name=reading.name, description=reading.help, unit=reading.unit), reading, snapshot, now_ns)
+        encoded: bytes = message.SerializeToString()
+        return encoded
 
     return encode

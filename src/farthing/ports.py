@@ -99,7 +99,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Provider(Protocol):
-    """A model vendor or server. Every failure is raised as one of the `Upstream…` errors.
+    """A model vendor or server.
+
+    Every failure is raised as one of the `Upstream…` errors, as `Overloaded` when a bounded queue of ours is full, or as
+    `InvalidRequest` when the request can be seen to be wrong before it is sent.
 
     A provider keeps its connections open between calls and limits their number. Cancelling a call, or closing the iterator of a
     stream, ends the exchange with the vendor: nothing is generated, or billed, for nobody.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import threading
 import time
 from bisect import bisect_left
@@ -87,6 +88,7 @@ ABSENT = "-"
 _VENDOR_ERRORS = frozenset(
     {"client_disconnected", "content_filter", "content_policy_violation", "context_length_exceeded", "insufficient_quota", "server_error"}
 )
+_PLAIN_CODE = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 _LONGEST_LABEL = 128
 
 # What a series is told apart by: positions in its tuple of labels.
@@ -395,6 +397,11 @@ def _count_attempt(cells: list[int], entry: LedgerEntry) -> None:
     cells[_READ] += entry.tokens_cache_read
     cells[_WRITTEN] += entry.tokens_cache_write
     cells[_REASONED] += entry.tokens_reasoning
+
+
+def error_type(code: str) -> str:
+    """An error's code for spans and logs. A provider may send anything as its code: only what looks like a code is shown."""
+    return code if _PLAIN_CODE.fullmatch(code) else files.ERROR_OTHER
 
 
 def _codes(error: type[FarthingError]) -> Iterator[str]:

@@ -15,6 +15,7 @@ import time
 from typing import Protocol
 
 from farthing import telemetry as names
+from farthing.errors import SettingsError
 from farthing.otlp import Exporter
 from farthing.otlp_encoding import Parent, Sample
 from farthing.settings import TelemetrySettings
@@ -29,6 +30,8 @@ _RANDOMNESS_BITS = 56
 _RANDOMNESS = (1 << _RANDOMNESS_BITS) - 1
 _MAX_QUEUE = 4096
 _MAX_INT64 = 2**63
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 
 
 class SpanSink(Protocol):
@@ -129,12 +132,21 @@ def _parameters(request: Request) -> dict[str, int | float]:
 
 
 def build(settings: TelemetrySettings, service_instance_id: str, metrics: Metrics) -> Tracing:
-    """Tracing as the settings want it. When it is on, `metrics` are exported too, every `export_interval_s`."""
+    """Tracing as the settings want it. When it is on, `metrics` are exported too, every `export_interval_s`.
+
+    Raises `SettingsError` when the endpoint is no HTTP URL or a header cannot be sent.
+    """
     if settings.otlp_endpoint is None:
         return Tracing(None, sample_ratio=0.0)
+    if not settings.otlp_endpoint.startswith(("http://", "https://")):
+        raise SettingsError("telemetry.otlp_endpoint must be an http:// or https:// URL such as http://127.0.0.1:4318")
+    headers = {name: value.get_secret_value() for name, value in settings.otlp_headers.items()}
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+            raise SettingsError(f"telemetry.otlp_headers: {name!r} or its value has characters that no HTTP header can hold")
     sink = Exporter(
         endpoint=settings.otlp_endpoint,
-        headers={name: value.get_secret_value() for name, value in settings.otlp_headers.items()},
+        headers=headers,
         service_instance_id=service_instance_id,
         metrics=metrics,
         metrics_interval_s=settings.export_interval_s,

@@ -35,16 +35,25 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
 class Gateway:
     """Raw ASGI. `doors` maps exact paths, `prefixes` path beginnings (longest first); a path in neither is a 404.
 
-    Every door needs a key unless its opening says otherwise, so a new door is closed until somebody opens it on purpose.
+    Every door needs a key unless its opening says otherwise, so a new door is closed until somebody opens it on purpose. `trace` turns
+    the caller's `traceparent` into what may be handed on, None where it is not valid.
     """
 
     def __init__(
-        self, doors: Mapping[str, Opening], prefixes: Mapping[str, Opening], keys: KeyRing, meter: Meter, *, max_in_flight: int
+        self,
+        doors: Mapping[str, Opening],
+        prefixes: Mapping[str, Opening],
+        keys: KeyRing,
+        meter: Meter,
+        trace: Callable[[str | None], str | None],
+        *,
+        max_in_flight: int,
     ) -> None:
         self._doors = doors
         self._prefixes = sorted(prefixes.items(), key=lambda item: -len(item[0]))
         self._keys = keys
         self._meter = meter
+        self._trace = trace
         self._max_in_flight = max_in_flight
         self.in_flight = 0
 
@@ -74,7 +83,7 @@ class Gateway:
             model="",
             extras=_NO_EXTRAS,
             started_ns=time.perf_counter_ns(),
-            traceparent=header(scope, b"traceparent"),
+            traceparent=self._trace(header(scope, b"traceparent")),
             lifeline=lifeline,
         )
         started = False

@@ -9,7 +9,15 @@ from collections.abc import AsyncGenerator
 
 import msgspec
 
-from farthing.errors import FarthingError, UpstreamError, UpstreamMalformed, UpstreamTimeout, UpstreamUnavailable
+from farthing.errors import (
+    FarthingError,
+    Overloaded,
+    UpstreamError,
+    UpstreamMalformed,
+    UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
 from farthing.pipeline.stream import Fold, has_content
 from farthing.pipeline.tokens import estimate
 from farthing.ports import Call, Meter
@@ -41,14 +49,14 @@ class Dispatch:
             attempt = _Running(self._meter, self._catalogue, request, deployment, number)
             try:
                 return await attempt.answer()
-            except UpstreamError as error:
+            except (UpstreamError, Overloaded) as error:
                 if not plan and retries and _worth_another_try(error):
                     retries -= 1
                     plan.append(deployment)
                     attempt.fail(error, final=False)
                     await asyncio.sleep(_RETRY_PAUSE_S * number)
                     continue
-                final = not plan or not error.fallback
+                final = not plan or isinstance(error, UpstreamRejected)
                 attempt.fail(error, final=final)
                 if final:
                     raise
@@ -57,7 +65,7 @@ class Dispatch:
                 raise
 
 
-def _worth_another_try(error: UpstreamError) -> bool:
+def _worth_another_try(error: FarthingError) -> bool:
     """Whether the connection failed, as opposed to the provider having spoken."""
     return isinstance(error, UpstreamUnavailable) and error.upstream_status is None
 

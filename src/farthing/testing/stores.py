@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta, timezone
 from hashlib import sha256
@@ -458,13 +458,17 @@ class ChangesContract:
             assert await anext(one) == await anext(two) == ("answers", stored_answer("a").key.hex())
 
 
-async def _watch(changes: Changes) -> AsyncIterator[tuple[str, str]]:
+async def _watch(changes: Changes) -> AsyncGenerator[tuple[str, str], None]:
     """The news, none of them waited for longer than a test may take."""
-    async with aclosing(changes.watch()) as watch:  # type: ignore[type-var]  # what the port calls an iterator is closed as one
+    watch = changes.watch()
+    try:
         while True:
             async with asyncio.timeout(_NEWS_S):
                 news = await anext(watch)
             yield news
+    finally:
+        if isinstance(watch, AsyncGenerator):
+            await watch.aclose()
 
 
 async def _skip_start(news: AsyncIterator[tuple[str, str]]) -> None:

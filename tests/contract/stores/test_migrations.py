@@ -23,6 +23,7 @@ _SCHEMA = MIGRATIONS.parent / "schema.sql"
 _DOCUMENT = Path(__file__).parents[3] / "docs" / "schema.md"
 _ALL = [migration.id for migration in read_migrations(str(MIGRATIONS))]
 
+# ruff: noqa: S608  # all parts of the queries are ours
 _OURS = "relnamespace = 'farthing'::regnamespace AND relname NOT LIKE '\\_yoyo%'"
 _CATALOGUE = {
     "tables": f"SELECT relname, relkind, relrowsecurity, relforcerowsecurity, relacl::text FROM pg_class WHERE {_OURS}",
@@ -30,7 +31,8 @@ _CATALOGUE = {
         pg_get_expr(adbin, adrelid), attnum
         FROM pg_class c JOIN pg_attribute a ON attrelid = c.oid LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
         WHERE {_OURS} AND attnum > 0 AND NOT attisdropped""",
-    "constraints": f"SELECT relname, conname, pg_get_constraintdef(o.oid) FROM pg_constraint o JOIN pg_class c ON conrelid = c.oid WHERE {_OURS}",
+    "constraints": f"""SELECT relname, conname, pg_get_constraintdef(o.oid)
+        FROM pg_constraint o JOIN pg_class c ON conrelid = c.oid WHERE {_OURS}""",
     "indexes": "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'farthing' AND tablename NOT LIKE '\\_yoyo%'",
     "policies": "SELECT * FROM pg_policies WHERE schemaname = 'farthing'",
     "functions": "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'farthing'::regnamespace",
@@ -111,7 +113,7 @@ async def test_something_that_is_no_url_is_a_settings_error_that_does_not_repeat
     assert "secret" not in str(caught.value)
 
 
-async def test_a_user_without_rights_is_told_the_sql_and_it_suffices(server: str, empty: str) -> None:
+async def test_a_user_without_rights_is_told_the_sql_and_it_suffices(empty: str) -> None:
     with psycopg.connect(empty, autocommit=True) as admin:
         admin.execute('CREATE ROLE "poor User" LOGIN')
         url = make_conninfo(empty, user="poor User")
@@ -159,7 +161,7 @@ def test_every_table_and_column_is_documented(module_database: str) -> None:
             documented.add((table, row[1], row[2].strip()))
     with psycopg.connect(module_database) as connection:
         rows = connection.execute(
-            f"SELECT relname, attname, format_type(atttypid, atttypmod) FROM pg_class c JOIN pg_attribute a ON attrelid = c.oid "  # noqa: S608
+            f"SELECT relname, attname, format_type(atttypid, atttypmod) FROM pg_class c JOIN pg_attribute a ON attrelid = c.oid "
             f"WHERE {_OURS} AND relkind IN ('r', 'p', 'v', 'm') AND attnum > 0 AND NOT attisdropped".encode()
         ).fetchall()
     assert documented == set(rows)

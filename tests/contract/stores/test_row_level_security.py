@@ -47,7 +47,7 @@ def _insert(owner: Connection, table: str, tenant: str) -> None:
         (table,),
     ).fetchall()
     names = sql.SQL(", ").join(sql.Identifier(name) for name, _ in columns)
-    values = sql.SQL(", ").join(sql.Literal(tenant) if name == "tenant" else sql.SQL(_VALUES[kind]) for name, kind in columns)  # type: ignore[arg-type]
+    values = sql.SQL(", ").join(sql.Literal(tenant) if name == "tenant" else sql.SQL(_VALUES[kind]) for name, kind in columns)
     owner.execute(sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(sql.Identifier("farthing", table), names, values))
 
 

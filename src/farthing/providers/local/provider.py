@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from farthing.errors import UpstreamError, UpstreamMalformed, UpstreamRejected, UpstreamUnavailable
+from farthing.errors import InvalidRequest, UpstreamError, UpstreamMalformed, UpstreamUnavailable
 from farthing.pipeline.stream import replay
 from farthing.ports import Call, Embedder
-from farthing.providers.local.schema import check_response
+from farthing.providers.local.schema import check_response, wrong_schema
 from farthing.providers.openai_compatible import OpenAICompatible
 from farthing.types import Completion, Json
 
@@ -40,6 +40,7 @@ class LocalModels:
 
     async def chat(self, call: Call) -> Completion:
         """See `ports.Provider.chat`. An answer that breaks the JSON schema asked for is an error: the engine can ignore a schema."""
+        _refuse_what_it_cannot(call.body)
         deadline = asyncio.get_running_loop().time() + self._restart_wait_s
         while True:
             try:
@@ -55,10 +56,11 @@ class LocalModels:
         """See `ports.Provider.stream`. With a JSON format nothing goes out before the whole has been checked."""
         if _wants_json(call.body.get("response_format")):
             body = (await self.chat(call)).body
-            for chunk in replay(body):
-                yield chunk, None
+            for piece in replay(body):
+                yield piece, None
             yield None, body.get("usage")
             return
+        _refuse_what_it_cannot(call.body)
         deadline = asyncio.get_running_loop().time() + self._restart_wait_s
         begun = False
         while not begun:
@@ -80,10 +82,10 @@ class LocalModels:
         texts = call.body.get("input")
         texts = [texts] if isinstance(texts, str) else texts
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise _rejected("the local embedding model takes texts, not tokens", "input")
+            raise InvalidRequest("the local embedding model takes texts, not tokens", param="input")
         wanted = call.body.get("dimensions")
         if wanted not in {None, self._embedder.dimensions}:
-            raise _rejected(f"the local embedding model has {self._embedder.dimensions} dimensions", "dimensions")
+            raise InvalidRequest(f"the local embedding model has {self._embedder.dimensions} dimensions", param="dimensions")
         vectors, tokens = await self._embedder.embed(texts)
         data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)]
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
@@ -101,6 +103,21 @@ async def _pause_if_restarting(error: UpstreamError, deadline: float) -> None:
     if not restarting or asyncio.get_running_loop().time() >= deadline:
         raise error
     await asyncio.sleep(_PAUSE_S)
+
+
+def _refuse_what_it_cannot(body: Json) -> None:
+    """What the engine would silently ignore, or take for its own fault. Raises `InvalidRequest`."""
+    if body.get("tool_choice") not in (None, "none", "auto"):
+        raise InvalidRequest("the local model cannot be made to call tools", param="tool_choice")
+    for message in body.get("messages") or ():
+        parts = message.get("content")
+        if isinstance(parts, list) and any(part.get("type") not in {"text", "refusal"} for part in parts):
+            raise InvalidRequest("the local model reads text only", param="messages")
+    asked = body.get("response_format")
+    schema = (asked.get("json_schema") or {}).get("schema") if isinstance(asked, dict) else None
+    wrong = wrong_schema(schema) if schema is not None else None
+    if wrong:
+        raise InvalidRequest(f"the JSON schema is wrong: {wrong}", param="response_format.json_schema.schema")
 
 
 def _ours(body: Json | None) -> Any:
@@ -121,7 +138,3 @@ def _check_format(response_format: Any, body: Json) -> None:
         wrong = check_response(response_format, choice["message"].get("content") or "")
         if wrong:
             raise UpstreamMalformed(f"the local model's answer does not match the response_format: {wrong}")
-
-
-def _rejected(message: str, param: str) -> UpstreamRejected:
-    return UpstreamRejected(message, upstream_status=400, param=param)
