@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from farthing.app_catalogue import LOCAL, LocalEndpoint, catalogue_of, models_of, price_questions, providers_of
+from farthing.app_catalogue import LOCAL, catalogue_of, models_of, price_questions, providers_of
 from farthing.background import Background
 from farthing.caching.exact import ExactCache
 from farthing.caching.memory import MemoryTier
@@ -23,6 +23,7 @@ from farthing.http.openai import OpenAIDoors
 from farthing.http.openapi import openapi_door
 from farthing.http.server import Gateway, Opening
 from farthing.logs import RequestLog
+from farthing.orders import Runtime
 from farthing.ports import AnswerStore, Changes, KeyStore, LedgerStore, Provider
 from farthing.postgres.answers import PostgresAnswers
 from farthing.postgres.changes import PostgresChanges
@@ -48,14 +49,6 @@ _POST = frozenset({"POST"})
 _ANY = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 _FIRST_TRY_S = 0.2
 _METRICS_EVERY_S = 1.0
-
-
-class Runtime(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker is told by its supervisor: who it is, and where the engines are that the supervisor keeps."""
-
-    worker: str
-    database_url: str
-    local: LocalEndpoint | None = None
 
 
 class Stores(msgspec.Struct, frozen=True, kw_only=True):

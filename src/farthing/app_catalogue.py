@@ -6,9 +6,9 @@ import random
 import time
 from collections.abc import Mapping
 
-import msgspec
 from pydantic import SecretStr
 
+from farthing.orders import LocalEndpoint
 from farthing.ports import Provider
 from farthing.providers.openai_compatible import OpenAICompatible
 from farthing.routing.catalogue import Catalogue, Cooldown, Deployment, Model
@@ -20,14 +20,6 @@ from farthing.types import Operation, Price
 LOCAL = "local"
 LOCAL_CHAT = "local"
 LOCAL_EMBEDDINGS = "local-embeddings"
-
-
-class LocalEndpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the supervised chat process listens. `connections` is this worker's share of what it can hold."""
-
-    base_url: str
-    api_key: str
-    connections: int
 
 
 def price_questions(settings: Settings) -> list[Question]:

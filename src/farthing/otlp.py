@@ -9,13 +9,13 @@ import time
 import urllib.error
 import urllib.request
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.message import Message
-from typing import IO
+from typing import IO, Protocol
 
 from farthing import __version__
 from farthing.otlp_encoding import Sample, metrics_encoder, spans_encoder
-from farthing.telemetry import Metrics
+from farthing.telemetry_files import Snapshot
 
 _log = logging.getLogger("farthing.telemetry")
 
@@ -25,6 +25,16 @@ _EXPORT_TIMEOUT_S = 5.0
 _FIRST_BACKOFF_S = 0.5
 _WORTH_ANOTHER_TRY = frozenset({429, 502, 503, 504})
 """By the OTLP specification (OTLP/HTTP response, retryable codes)."""
+
+
+class Counters(Protocol):
+    """What is exported as metrics: `telemetry.Metrics`."""
+
+    def snapshot(self) -> Snapshot:
+        """The numbers of this moment. Called from the exporter's thread."""
+
+    def counter(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """Show a total that somebody else counts."""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -55,7 +65,7 @@ class Exporter:
         endpoint: str,
         headers: Mapping[str, str],
         service_instance_id: str,
-        metrics: Metrics,
+        metrics: Counters,
         metrics_interval_s: float,
         max_queue: int,
     ) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from farthing import __version__
-from farthing import telemetry as names
+from farthing import instruments as names
 from farthing.telemetry_files import Reading, Snapshot
 from farthing.telemetry_text import Instrument, points
 from farthing.types import LedgerEntry

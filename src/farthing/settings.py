@@ -12,7 +12,9 @@ import re
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -123,6 +125,7 @@ class ProviderSettings(_Section):
         if not re.match(r"^https?://[^\s/?#@]+(/[^\s?#]*)?$", value):
             msg = "must be an http:// or https:// URL without user, query or fragment, such as https://api.openai.com/v1"
             raise ValueError(msg)
+        _ = urlsplit(value).port  # raises ValueError when there cannot be such a port
         return value.rstrip("/")
 
 
@@ -250,6 +253,10 @@ class Settings(_Section):
                 _must_be_one_of(f"models.{name}.provider", provider, set(self.providers) | local)
             for fallback in model.fallbacks:
                 _must_be_one_of(f"models.{name}.fallbacks", fallback, set(self.models) | ({"local"} if local else set()))
+                kind = self.models[fallback].kind if fallback in self.models else "chat"
+                if kind != model.kind:
+                    msg = f"models.{name}.fallbacks: {fallback!r} is for {kind}, {name!r} for {model.kind}"
+                    raise ValueError(msg)
         if "local" in self.providers:
             msg = "providers.local: the name belongs to the embedded models (see the section local)"
             raise ValueError(msg)
@@ -277,7 +284,7 @@ def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
         tree["data"] = environ["FARTHING_DATA"]
     for name, text in environ.items():
         if name.startswith(PREFIX) and name not in RESERVED:
-            _put(tree, name.removeprefix(PREFIX).lower().split("__"), yaml.safe_load(text), name)
+            _put(tree, name.removeprefix(PREFIX).lower().split("__"), _value(name, text), name)
     for dotted, value in (overrides or {}).items():
         _put(tree, dotted.split("."), value, dotted)
     try:
@@ -298,6 +305,13 @@ def _read(path: Path) -> Json:
     if not isinstance(tree, dict):
         raise SettingsError(f"the settings file {path} must hold named sections (a YAML mapping), not a {type(tree).__name__}")
     return tree
+
+
+def _value(name: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise SettingsError(f"{name}: the value is not YAML; put it in quotes") from None
 
 
 def _interpolate(value: Any, environ: Mapping[str, str], where: str) -> Any:
@@ -337,10 +351,14 @@ def _names_at(loc: tuple[int | str, ...]) -> set[str]:
     """The names that are valid at a place in the tree. Below a dict or list, the next part of the place is any key or index."""
     here: Any = Settings
     for part in loc:
+        if get_origin(here) in (Union, UnionType):  # an optional section
+            here = get_args(here)[0]
         if get_origin(here) in (dict, list):
             here = get_args(here)[-1]
         elif isinstance(here, type) and issubclass(here, BaseModel) and str(part) in here.model_fields:
             here = here.model_fields[str(part)].annotation
+    if get_origin(here) in (Union, UnionType):
+        here = get_args(here)[0]
     return set(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else set()
 
 

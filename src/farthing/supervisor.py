@@ -20,18 +20,19 @@ from typing import Any
 
 import msgspec
 
-from farthing.app import Runtime, postgres_stores
-from farthing.app_catalogue import LocalEndpoint, price_questions
+from farthing.app_catalogue import price_questions
 from farthing.errors import SettingsError
 from farthing.http.auth import digest_of, new_key
+from farthing.orders import LocalEndpoint, Orders, Runtime
 from farthing.postgres.embedded import EmbeddedPostgres
+from farthing.postgres.keys import PostgresKeys
 from farthing.postgres.migrate import migrate
+from farthing.postgres.pool import Database
 from farthing.providers.local.supervisor import ChatEngine, ChatServer
 from farthing.providers.local.weights import SMOLLM2, locate
 from farthing.settings import Settings
 from farthing.spend.price_book import open_book
 from farthing.types import KeyRecord, new_id, utc_now
-from farthing.worker import Orders
 
 _log = logging.getLogger("farthing.supervisor")
 _BACKLOG = 2048
@@ -39,6 +40,8 @@ _RESTART_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 10.0
 _KILL_AFTER_S = 5.0
 _CHAT_CONNECTIONS = 64
+_SPARE_CONNECTIONS = 8
+"""Kept free for health checks."""
 ADMIN_TENANT = "default"
 
 
@@ -59,40 +62,47 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._workers: dict[int, asyncio.subprocess.Process] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._chat: ChatServer | None = None
+        self._postgres: EmbeddedPostgres | None = None
 
     async def run(self) -> None:
         """Start everything, keep it alive, and stop it on a signal. Raises `FarthingError` when it cannot start."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        data = self._settings.data
-        data.mkdir(parents=True, exist_ok=True)
-        lock = _lock(data)
+        self._settings.data.mkdir(parents=True, exist_ok=True)
+        lock = _lock(self._settings.data)
         listener = _listen(self._settings.server.host, self._settings.server.port)
-        postgres: EmbeddedPostgres | None = None
-        chat: ChatServer | None = None
         try:
-            if self._settings.local.enabled:
-                chat = await self._start_chat()
-            prices = asyncio.create_task(asyncio.to_thread(open_book, data / "prices.json", price_questions(self._settings)))
-            if self._settings.database.url is None:
-                postgres = EmbeddedPostgres(data / "postgres")
-                await postgres.start()
-                self._tasks.append(asyncio.create_task(postgres.supervise()))
-            url = self._settings.database.url.get_secret_value() if self._settings.database.url else _uri(postgres)
-            await prices
-            made = await self._prepare(url)
-            runtime = self._runtime(url, chat)
-            for slot in range(self._settings.server.workers):
-                self._tasks.append(asyncio.create_task(self._keep_worker(slot, listener, runtime)))
-            address = f"http://{_printable(listener)}"
-            _write_run_file(data, address)
-            self._tasks.append(asyncio.create_task(self._announce(address, made)))
+            await self._start(listener)
             await self._stopping.wait()
         finally:
-            await self._stop(chat, postgres)
+            await self._stop()
             listener.close()
             lock.close()
+
+    async def _start(self, listener: socket.socket) -> None:
+        """The workers load their modules while the engines start; then they get their orders."""
+        settings = self._settings
+        ready: asyncio.Future[Runtime] = asyncio.get_running_loop().create_future()
+        for slot in range(settings.server.workers):
+            self._tasks.append(asyncio.create_task(self._keep_worker(slot, listener, ready)))
+        if settings.local.enabled:
+            self._chat = await self._start_chat()
+        prices = asyncio.create_task(asyncio.to_thread(open_book, settings.data / "prices.json", price_questions(settings)))
+        if settings.database.url is None:
+            self._postgres = EmbeddedPostgres(settings.data / "postgres")
+            await self._postgres.start()
+            self._tasks.append(asyncio.create_task(self._postgres.supervise()))
+            url = self._postgres.uri
+        else:
+            url = settings.database.url.get_secret_value()
+        made = await self._prepare(url)
+        await prices
+        address = f"http://{_printable(listener)}"
+        _write_run_file(settings.data, address)
+        ready.set_result(self._runtime(url))
+        self._tasks.append(asyncio.create_task(self._announce(address, made)))
 
     async def _start_chat(self) -> ChatServer:
         local = self._settings.local
@@ -117,9 +127,8 @@ class Supervisor:
             made = new_key()
             _write_secret(path, made)
         key = path.read_text(encoding="utf-8").strip()
-        stores = postgres_stores(self._settings, url)
-        assert stores.database is not None
-        await stores.database.open()
+        database = Database(url, connect_timeout_s=self._settings.database.connect_timeout_s)
+        await database.open()
         try:
             record = KeyRecord(
                 id=new_id(),
@@ -131,25 +140,26 @@ class Supervisor:
                 admin=True,
                 created_at=utc_now(),
             )
-            await stores.keys.add(record)
+            await PostgresKeys(database).add(record)
         finally:
-            await stores.database.close()
+            await database.close()
         return made
 
-    def _runtime(self, url: str, chat: ChatServer | None) -> Runtime:
+    def _runtime(self, url: str) -> Runtime:
         local = None
-        if chat is not None:
-            share = max(1, (chat.max_connections - 8) // self._settings.server.workers)
-            local = LocalEndpoint(base_url=chat.base_url, api_key=chat.api_key, connections=share)
+        if self._chat is not None:
+            share = max(1, (self._chat.max_connections - _SPARE_CONNECTIONS) // self._settings.server.workers)
+            local = LocalEndpoint(base_url=self._chat.base_url, api_key=self._chat.api_key, connections=share)
         return Runtime(worker="", database_url=url, local=local)
 
-    async def _keep_worker(self, slot: int, listener: socket.socket, runtime: Runtime) -> None:
+    async def _keep_worker(self, slot: int, listener: socket.socket, ready: asyncio.Future[Runtime]) -> None:
         pause = _RESTART_PAUSE_S
         loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
             began = loop.time()
-            process = await self._spawn(listener, runtime)
+            process = await self._spawn(listener)
             self._workers[slot] = process
+            self._order(process, listener, await asyncio.shield(ready))
             status = await process.wait()
             del self._workers[slot]
             if self._stopping.is_set():
@@ -158,10 +168,13 @@ class Supervisor:
             _log.error("worker %d ended with status %s and is started again in %.1f s", slot, status, pause)
             await asyncio.sleep(pause)
 
-    async def _spawn(self, listener: socket.socket, runtime: Runtime) -> asyncio.subprocess.Process:
-        process = await asyncio.create_subprocess_exec(
+    async def _spawn(self, listener: socket.socket) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "farthing.worker", stdin=asyncio.subprocess.PIPE, pass_fds=(listener.fileno(),)
         )
+
+    def _order(self, process: asyncio.subprocess.Process, listener: socket.socket, runtime: Runtime) -> None:
+        """Tell a worker to begin. Its standard input stays open as long as this process lives."""
         orders = Orders(
             settings=str(self._settings_path) if self._settings_path else None,
             overrides=self._overrides,
@@ -170,14 +183,13 @@ class Supervisor:
         )
         assert process.stdin is not None
         process.stdin.write(msgspec.json.encode(orders) + b"\n")
-        return process
 
     async def _announce(self, address: str, made: str | None) -> None:
         while not await _is_ready(address):  # noqa: ASYNC110 - another process; nothing here can tell
             await asyncio.sleep(0.05)
         self._on_ready(address, made)
 
-    async def _stop(self, chat: ChatServer | None, postgres: EmbeddedPostgres | None) -> None:
+    async def _stop(self) -> None:
         self._stopping.set()
         processes = list(self._workers.values())
         for process in processes:
@@ -193,10 +205,10 @@ class Supervisor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if chat is not None:
-            await chat.aclose()
-        if postgres is not None:
-            await postgres.stop()
+        if self._chat is not None:
+            await self._chat.aclose()
+        if self._postgres is not None:
+            await self._postgres.stop()
         (self._settings.data / "run.json").unlink(missing_ok=True)
 
 
@@ -229,11 +241,6 @@ def _printable(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - translated for people
     return f"{host}:{port}"
-
-
-def _uri(postgres: EmbeddedPostgres | None) -> str:
-    assert postgres is not None
-    return postgres.uri
 
 
 def _write_secret(path: Path, text: str) -> None:

@@ -1,7 +1,6 @@
-"""What Farthing measures: every metric, span and attribute name, and the counters behind `/metrics`.
+"""The counters behind `/metrics`: cheap to add to on the request path, the same from whichever worker they are asked.
 
-Names follow OpenTelemetry's GenAI conventions (open-telemetry/semantic-conventions-genai, 0.1.0); what they have no name for is under
-`farthing.`. No label ever holds a tenant, a user, a key or text that a caller chose.
+What is counted, and under which names, is in `farthing.instruments`.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import threading
 import time
 from bisect import bisect_left
@@ -21,191 +19,41 @@ import msgspec
 
 from farthing import telemetry_files as files
 from farthing.errors import FarthingError
-from farthing.telemetry_text import CONTENT_TYPE, Instrument, text, width
+from farthing.instruments import (
+    AT_DURATION,
+    AT_ELAPSED,
+    AT_ESTIMATED,
+    AT_FIRST,
+    AT_INPUT,
+    AT_OUTPUT,
+    AT_OVERSPENT,
+    AT_READ,
+    AT_REASONED,
+    AT_REQUESTS,
+    AT_SAVED,
+    AT_SPENT,
+    AT_UNAUTHENTICATED,
+    AT_WRITTEN,
+    FAILURES,
+    INSTRUMENTS,
+    LAYOUT,
+    REQUEST_SECONDS,
+    SECONDS,
+    SERIES,
+    TOKENS,
+    WIDTH,
+    WORKERS,
+)
+from farthing.telemetry_text import CONTENT_TYPE, text
 from farthing.types import ANONYMOUS, LedgerEntry, Request
 
 _log = logging.getLogger("farthing.telemetry")
 
-# OpenTelemetry's attributes.
-OPERATION = "gen_ai.operation.name"
-PROVIDER = "gen_ai.provider.name"
-REQUEST_MODEL = "gen_ai.request.model"
-REQUEST_STREAM = "gen_ai.request.stream"
-RESPONSE_MODEL = "gen_ai.response.model"
-RESPONSE_TIME_TO_FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
-TOKEN_TYPE = "gen_ai.token.type"  # noqa: S105  # an attribute, not a secret
-USAGE_INPUT = "gen_ai.usage.input_tokens"
-USAGE_OUTPUT = "gen_ai.usage.output_tokens"
-USAGE_CACHE_READ = "gen_ai.usage.cache_read.input_tokens"
-USAGE_CACHE_CREATION = "gen_ai.usage.cache_creation.input_tokens"
-USAGE_REASONING = "gen_ai.usage.reasoning.output_tokens"
-ERROR_TYPE = "error.type"
-REQUEST_PARAMETERS = {
-    "temperature": "gen_ai.request.temperature",
-    "top_p": "gen_ai.request.top_p",
-    "max_tokens": "gen_ai.request.max_tokens",
-    "max_completion_tokens": "gen_ai.request.max_tokens",
-    "frequency_penalty": "gen_ai.request.frequency_penalty",
-    "presence_penalty": "gen_ai.request.presence_penalty",
-    "seed": "gen_ai.request.seed",
-    "n": "gen_ai.request.choice.count",
-}
-"""Numbers of a chat request that its span shows. Nothing else of the body is ever shown."""
-
-# Our attributes.
-MODEL = "farthing.model"
-SOURCE = "farthing.source"
-STATUS_CLASS = "farthing.status_class"
-STATUS = "farthing.status"
-PRICE_KIND = "farthing.price"
-TOKEN_KIND = "farthing.token.type"  # noqa: S105  # an attribute, not a secret
-COST = "farthing.cost_microusd"
-SAVED = "farthing.saved_microusd"
-PRICE_SOURCE = "farthing.price.source"
-USAGE_SOURCE = "farthing.usage.source"
-TENANT = "farthing.tenant"
-ATTEMPT = "farthing.attempt"
-FINAL = "farthing.final"
-ROUTE = "farthing.route"
-MODE = "farthing.mode"
-REQUEST_ID = "farthing.request.id"
-
-# Gauges and counters that the composition root registers.
-LEDGER_BACKLOG = "farthing.ledger.backlog"
-LEDGER_DROPPED = "farthing.ledger.dropped"
-CACHE_ENTRIES = "farthing.cache.entries"
-CACHE_SIZE = "farthing.cache.size"
-CACHE_FLIGHTS = "farthing.cache.flights"
-UPSTREAM_CONNECTIONS = "farthing.upstream.connections"
-CLIENT_CONNECTIONS = "farthing.client.connections"
-STORE_AWAY = "farthing.store.away"
-SPANS_DROPPED = "farthing.telemetry.spans_dropped"
-WORKERS = "farthing.workers"
-SERIES = "farthing.telemetry.series"
-FAILURES = "farthing.telemetry.failures"
-
-ABSENT = "-"
 _VENDOR_ERRORS = frozenset(
     {"client_disconnected", "content_filter", "content_policy_violation", "context_length_exceeded", "insufficient_quota", "server_error"}
 )
-_PLAIN_CODE = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
+_ABSENT = "-"
 _LONGEST_LABEL = 128
-
-# What a series is told apart by: positions in its tuple of labels.
-_OPERATION, _MODEL, _UPSTREAM, _PROVIDER, _SOURCE, _STATUS, _ERROR, _PRICE = range(8)
-
-_SECONDS = tuple(10_000 * 2**step for step in range(14))
-"""Microseconds: 0.01 s to 81.92 s, the buckets that the GenAI conventions advise for all durations."""
-_TOKENS = tuple(4**step for step in range(14))
-"""1 to 67,108,864, as the GenAI conventions advise."""
-_REQUEST_SECONDS = (250, 500, 1_000, 2_500, 5_000, *_SECONDS)
-"""Microseconds: finer at the fast end, where answers from the cache are."""
-
-
-# Where in the cells of a series each number is. Counters first, then histograms.
-_REQUESTS, _UNAUTHENTICATED, _ESTIMATED, _SPENT, _SAVED, _OVERSPENT, _READ, _WRITTEN, _REASONED = range(9)
-_DURATION = 9
-_INPUT = _DURATION + width(_SECONDS)
-_OUTPUT = _INPUT + width(_TOKENS)
-_FIRST = _OUTPUT + width(_TOKENS)
-_ELAPSED = _FIRST + width(_SECONDS)
-_WIDTH = _ELAPSED + width(_REQUEST_SECONDS)
-LAYOUT = f"1.{_WIDTH}"
-
-
-_GEN_AI = ((OPERATION, _OPERATION), (PROVIDER, _PROVIDER), (REQUEST_MODEL, _UPSTREAM), (MODEL, _MODEL))
-_MADE_BY = ((MODEL, _MODEL), (PROVIDER, _PROVIDER))
-
-INSTRUMENTS = (
-    Instrument(
-        name="gen_ai.client.operation.duration",
-        unit="s",
-        help="Duration of calls to model providers, failed ones included.",
-        attributes=(*_GEN_AI, (ERROR_TYPE, _ERROR)),
-        parts=(((), _DURATION),),
-        bounds=_SECONDS,
-        scale=1_000_000,
-    ),
-    Instrument(
-        name="gen_ai.client.token.usage",
-        unit="{token}",
-        help="Input and output tokens of calls to model providers.",
-        attributes=_GEN_AI,
-        parts=((((TOKEN_TYPE, "input"),), _INPUT), (((TOKEN_TYPE, "output"),), _OUTPUT)),
-        bounds=_TOKENS,
-    ),
-    Instrument(
-        name="gen_ai.client.operation.time_to_first_chunk",
-        unit="s",
-        help="Time from the call to the first chunk with content, of streams.",
-        attributes=_GEN_AI,
-        parts=(((), _FIRST),),
-        bounds=_SECONDS,
-        scale=1_000_000,
-    ),
-    Instrument(
-        name="farthing.requests",
-        unit="{request}",
-        help="Requests, by what answered them.",
-        attributes=((OPERATION, _OPERATION), (MODEL, _MODEL), (SOURCE, _SOURCE), (STATUS_CLASS, _STATUS)),
-        parts=(((), _REQUESTS),),
-    ),
-    Instrument(
-        name="farthing.request.duration",
-        unit="s",
-        help="Time from a request's arrival to the end of its answer, all attempts included.",
-        attributes=((OPERATION, _OPERATION), (SOURCE, _SOURCE)),
-        parts=(((), _ELAPSED),),
-        bounds=_REQUEST_SECONDS,
-        scale=1_000_000,
-    ),
-    Instrument(
-        name="farthing.requests.unauthenticated",
-        unit="{request}",
-        help="Requests refused for want of a valid key.",
-        parts=(((), _UNAUTHENTICATED),),
-    ),
-    Instrument(
-        name="farthing.usage.estimated",
-        unit="{attempt}",
-        help="Attempts whose tokens were estimated because the provider did not say.",
-        attributes=_MADE_BY,
-        parts=(((), _ESTIMATED),),
-    ),
-    Instrument(
-        name="farthing.spent.microusd",
-        unit="{microusd}",
-        help="Spent, in micro-dollars. Notional: at a stand-in price that nobody bills.",
-        attributes=(*_MADE_BY, (PRICE_KIND, _PRICE)),
-        parts=(((), _SPENT),),
-    ),
-    Instrument(
-        name="farthing.saved.microusd",
-        unit="{microusd}",
-        help="Saved against doing without Farthing, in micro-dollars. Net savings: this less farthing.overspent.microusd.",
-        attributes=((MODEL, _MODEL), (SOURCE, _SOURCE)),
-        parts=(((), _SAVED),),
-    ),
-    Instrument(
-        name="farthing.overspent.microusd",
-        unit="{microusd}",
-        help="What fallbacks cost beyond the model that was asked for, in micro-dollars.",
-        attributes=((MODEL, _MODEL), (SOURCE, _SOURCE)),
-        parts=(((), _OVERSPENT),),
-    ),
-    Instrument(
-        name="farthing.provider.tokens",
-        unit="{token}",
-        help="Tokens that providers read from or wrote to their prompt caches, or spent on reasoning; part of gen_ai.client.token.usage.",
-        attributes=_MADE_BY,
-        parts=(
-            (((TOKEN_KIND, "cache_read"),), _READ),
-            (((TOKEN_KIND, "cache_write"),), _WRITTEN),
-            (((TOKEN_KIND, "reasoning"),), _REASONED),
-        ),
-    ),
-)
-
 _Key = tuple[str, str | None, str | None, str | None, str, int, str | None, str]
 
 
@@ -255,17 +103,17 @@ class Metrics:
         if cells is None:
             cells = self._admit(key)
         if entry.final:
-            cells[_REQUESTS] += 1
+            cells[AT_REQUESTS] += 1
             elapsed = (time.perf_counter_ns() - request.started_ns) // 1000
-            cells[_ELAPSED] += elapsed
-            cells[_ELAPSED + 1 + bisect_left(_REQUEST_SECONDS, elapsed)] += 1
+            cells[AT_ELAPSED] += elapsed
+            cells[AT_ELAPSED + 1 + bisect_left(REQUEST_SECONDS, elapsed)] += 1
             saved = entry.saved_microusd
             if saved > 0:
-                cells[_SAVED] += saved
+                cells[AT_SAVED] += saved
             elif saved < 0:
-                cells[_OVERSPENT] -= saved
+                cells[AT_OVERSPENT] -= saved
             if request.principal is ANONYMOUS:
-                cells[_UNAUTHENTICATED] += 1
+                cells[AT_UNAUTHENTICATED] += 1
         if entry.provider is not None:
             _count_attempt(cells, entry)
 
@@ -276,16 +124,16 @@ class Metrics:
         kind = "notional" if price == "notional" else "billed"
         labels: files.Labels = (
             str(operation),
-            (model or ABSENT)[:_LONGEST_LABEL],
-            (upstream or ABSENT)[:_LONGEST_LABEL],
-            (provider or ABSENT)[:_LONGEST_LABEL],
+            (model or _ABSENT)[:_LONGEST_LABEL],
+            (upstream or _ABSENT)[:_LONGEST_LABEL],
+            (provider or _ABSENT)[:_LONGEST_LABEL],
             str(source),
             f"{status}xx",
             shown,
             kind,
         )
         labels = files.fitting(labels, self._series, self._max_series)
-        cells = self._series.setdefault(labels, [0] * _WIDTH)
+        cells = self._series.setdefault(labels, [0] * WIDTH)
         if len(self._known) < 4 * self._max_series:
             self._known[key] = cells
         return cells
@@ -375,33 +223,28 @@ class Metrics:
 
 def _count_attempt(cells: list[int], entry: LedgerEntry) -> None:
     """Count a call to a provider."""
-    cells[_SPENT] += entry.cost_microusd
+    cells[AT_SPENT] += entry.cost_microusd
     latency = entry.latency_us
-    cells[_DURATION] += latency
-    cells[_DURATION + 1 + bisect_left(_SECONDS, latency)] += 1
+    cells[AT_DURATION] += latency
+    cells[AT_DURATION + 1 + bisect_left(SECONDS, latency)] += 1
     first = entry.ttft_us
     if first is not None:
-        cells[_FIRST] += first
-        cells[_FIRST + 1 + bisect_left(_SECONDS, first)] += 1
+        cells[AT_FIRST] += first
+        cells[AT_FIRST + 1 + bisect_left(SECONDS, first)] += 1
     if entry.usage_source == "none":
         return
     tokens = entry.tokens_in
-    cells[_INPUT] += tokens
-    cells[_INPUT + 1 + bisect_left(_TOKENS, tokens)] += 1
+    cells[AT_INPUT] += tokens
+    cells[AT_INPUT + 1 + bisect_left(TOKENS, tokens)] += 1
     tokens = entry.tokens_out
     if tokens:
-        cells[_OUTPUT] += tokens
-        cells[_OUTPUT + 1 + bisect_left(_TOKENS, tokens)] += 1
+        cells[AT_OUTPUT] += tokens
+        cells[AT_OUTPUT + 1 + bisect_left(TOKENS, tokens)] += 1
     if entry.usage_source == "estimated":
-        cells[_ESTIMATED] += 1
-    cells[_READ] += entry.tokens_cache_read
-    cells[_WRITTEN] += entry.tokens_cache_write
-    cells[_REASONED] += entry.tokens_reasoning
-
-
-def error_type(code: str) -> str:
-    """An error's code for spans and logs. A provider may send anything as its code: only what looks like a code is shown."""
-    return code if _PLAIN_CODE.fullmatch(code) else files.ERROR_OTHER
+        cells[AT_ESTIMATED] += 1
+    cells[AT_READ] += entry.tokens_cache_read
+    cells[AT_WRITTEN] += entry.tokens_cache_write
+    cells[AT_REASONED] += entry.tokens_reasoning
 
 
 def _codes(error: type[FarthingError]) -> Iterator[str]:

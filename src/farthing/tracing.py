@@ -14,12 +14,11 @@ import re
 import time
 from typing import Protocol
 
-from farthing import telemetry as names
+from farthing import instruments as names
 from farthing.errors import SettingsError
-from farthing.otlp import Exporter
+from farthing.otlp import Counters, Exporter
 from farthing.otlp_encoding import Parent, Sample
 from farthing.settings import TelemetrySettings
-from farthing.telemetry import Metrics
 from farthing.types import ANONYMOUS, Json, LedgerEntry, Operation, Request
 
 _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
@@ -131,7 +130,7 @@ def _parameters(request: Request) -> dict[str, int | float]:
     return found
 
 
-def build(settings: TelemetrySettings, service_instance_id: str, metrics: Metrics) -> Tracing:
+def build(settings: TelemetrySettings, service_instance_id: str, metrics: Counters) -> Tracing:
     """Tracing as the settings want it. When it is on, `metrics` are exported too, every `export_interval_s`.
 
     Raises `SettingsError` when the endpoint is no HTTP URL or a header cannot be sent.

@@ -113,7 +113,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, raw: Any) -> Usage | None:
         """Read OpenAI's usage object; None when it is not one."""
-        if not isinstance(raw, dict) or not isinstance(raw.get("prompt_tokens"), int):
+        if not isinstance(raw, dict) or type(raw.get("prompt_tokens")) is not int:
             return None
         read = _details(raw, "prompt_tokens_details")
         written = _details(raw, "completion_tokens_details")
@@ -141,7 +141,7 @@ def _details(raw: Json, name: str) -> Json:
 
 
 def _count(value: Any) -> int:
-    return min(max(value, 0), _MAX_TOKENS) if isinstance(value, int) else 0
+    return min(max(value, 0), _MAX_TOKENS) if type(value) is int else 0
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,33 +12,27 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import uvicorn
 import uvloop
 
 from farthing import logs
-from farthing.app import Farthing, Runtime, postgres_stores
+from farthing.app import Farthing, postgres_stores
 from farthing.http.protocol import DoorProtocol
+from farthing.orders import Orders, Runtime
 from farthing.settings import Settings, load
 
 _KEEP_ALIVE_S = 75
 _BACKLOG = 2048
 
 
-class Orders(msgspec.Struct, frozen=True, kw_only=True):
-    """The line on standard input."""
-
-    settings: str | None
-    overrides: dict[str, Any]
-    socket: int
-    runtime: Runtime
-
-
 def main() -> None:
     """Read the orders and serve until told to stop."""
-    orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=Orders)
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return  # the supervisor gave up before it had orders
+    orders = msgspec.json.decode(line, type=Orders)
     settings = load(Path(orders.settings) if orders.settings else None, os.environ, orders.overrides)
     logs.setup(settings.telemetry.log_level)
     uvloop.run(serve(settings, orders.runtime, socket.socket(fileno=orders.socket), watch=sys.stdin.fileno()))

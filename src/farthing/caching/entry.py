@@ -89,7 +89,8 @@ def make_entry(completion: Completion, *, model: str, cost_microusd: int, expire
 def _worth_keeping(choice: Json) -> bool:
     message = choice["message"]
     says = message.get("content") or message.get("tool_calls") or message.get("function_call")
-    return bool(says) and not message.get("refusal") and choice.get("finish_reason") in _CACHEABLE_ENDS
+    ended = choice.get("finish_reason")
+    return bool(says) and not message.get("refusal") and isinstance(ended, str) and ended in _CACHEABLE_ENDS
 
 
 def _said_cached(usage: Json) -> Json:

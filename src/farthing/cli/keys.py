@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from farthing.cli.client import call
 from farthing.cli.options import DataOption, JsonOption, SettingsOption, read_settings
+from farthing.cli.tables import print_table
 
 app = typer.Typer(help="Virtual keys.", no_args_is_help=True)
 
@@ -46,11 +45,13 @@ def list_keys(
     if as_json:
         print(json.dumps({**found, "data": rows}))
         return
-    table = Table("id", "tenant", "user", "tier", "name", "ends in", "state")
-    for row in rows:
-        state = "revoked" if row["revoked_at"] else "admin" if row["admin"] else "good"
-        table.add_row(row["id"], row["tenant"], row["user"] or "", row["tier"], row["name"] or "", f"…{row['hint']}", state)
-    Console().print(table)
+    columns = ("id", "tenant", "user", "tier", "name", "ends in", "state")
+    cells = [(row["id"], row["tenant"], row["user"] or "", row["tier"], row["name"] or "", f"…{row['hint']}", _state(row)) for row in rows]
+    print_table(columns, [cells])
+
+
+def _state(row: dict[str, Any]) -> str:
+    return "revoked" if row["revoked_at"] else "admin" if row["admin"] else "good"
 
 
 @app.command()

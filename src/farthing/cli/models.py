@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from farthing.app_catalogue import deployments_of, models_of
 from farthing.cli.options import DataOption, JsonOption, SettingsOption, read_settings
+from farthing.cli.tables import print_table
 from farthing.providers.local.weights import SHIPPED
 
 
@@ -28,12 +27,7 @@ def models(settings: SettingsOption = None, data: DataOption = None, as_json: Js
     if as_json:
         print(json.dumps({"models": catalogue, "weights": msgspec.to_builtins(SHIPPED)}))
         return
-    table = Table("model", "kind", "tags", "deployments")
-    for row in catalogue:
-        table.add_row(str(row["name"]), str(row["kind"]), ", ".join(row["tags"]), ", ".join(row["deployments"]))
-    weights = Table("weights shipped", "upstream", "licence", "stated in")
-    for weight in SHIPPED:
-        weights.add_row(weight.name, weight.upstream, weight.licence, weight.licence_stated)
-    console = Console()
-    console.print(table)
-    console.print(weights)
+    rows = [(str(row["name"]), str(row["kind"]), ", ".join(row["tags"]), ", ".join(row["deployments"])) for row in catalogue]
+    print_table(("model", "kind", "tags", "deployments"), [rows])
+    weights = [(weight.name, weight.upstream, weight.licence, weight.licence_stated) for weight in SHIPPED]
+    print_table(("weights shipped", "upstream", "licence", "stated in"), [weights])

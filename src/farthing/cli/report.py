@@ -7,11 +7,10 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from farthing.cli.client import call
 from farthing.cli.options import DataOption, JsonOption, SettingsOption, read_settings
+from farthing.cli.tables import print_table
 from farthing.types import dollars
 
 
@@ -33,22 +32,14 @@ def report(
 
 
 def _show(found: dict[str, Any], by: str) -> None:
-    console = Console()
-    console.print(f"{found['since']} to {found['until']}", style="dim")
-    table = Table(by, "requests", "errors", "tokens in", "tokens out", "spent $", "saved $")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for name, row in found["rows"].items():
-        table.add_row(name, *_cells(row))
-    table.add_section()
-    for name, row in found["by_source"].items():
-        table.add_row(f"[dim]answered by {name}[/dim]", *_cells(row))
-    table.add_section()
-    table.add_row("total", *_cells(found), style="bold")
-    console.print(table)
+    print(f"{found['since']} to {found['until']}")
+    columns = (by, "requests", "errors", "tokens in", "tokens out", "spent $", "saved $")
+    rows = [(name, *_cells(row)) for name, row in found["rows"].items()]
+    sources = [(f"({name})", *_cells(row)) for name, row in found["by_source"].items()]
+    print_table(columns, [rows, sources, [("total", *_cells(found))]], numbers_from=1)
     if found["notional_microusd"]:
         models = ", ".join(found["notional_models"])
-        console.print(f"Of the spending, ${dollars(found['notional_microusd'])} is notional: nobody bills {models}.")
+        print(f"Of the spending, ${dollars(found['notional_microusd'])} is notional: nobody bills {models}.")
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -14,6 +14,7 @@ from farthing.types import ChunkStream, Json
 
 _PIECES = re.compile(r"\s*\S+\s*|\s+")
 _MOST_TOOL_CALLS = 512
+_SENT_IN_PIECES = frozenset({"role", "content", "tool_calls", "refusal"})
 _CHUNK_ONLY = frozenset({"choices", "usage", "object"})
 
 
@@ -55,9 +56,11 @@ class Fold:
             for key, value in choice.items():
                 if key == "delta":
                     _join_delta(whole["message"], value)
+                elif key == "message":
+                    continue  # some servers repeat the whole message so far in each chunk
                 elif key == "logprobs":
                     whole["logprobs"] = _joined(whole["logprobs"], value)
-                elif value is not None:
+                elif value is not None or key not in whole:
                     whole[key] = value
 
     @property
@@ -87,7 +90,8 @@ def _join_delta(message: Json, delta: Json) -> None:
         if key == "role":
             message["role"] = value or message["role"]
         elif key == "tool_calls":
-            _join_tool_calls(message.setdefault("tool_calls", []), value)
+            if value:
+                _join_tool_calls(message.setdefault("tool_calls", []), value)
         elif value is not None or key not in message:
             message[key] = _joined(message.get(key), value)
 
@@ -104,10 +108,12 @@ def _join_tool_calls(calls: list[Json], deltas: Any) -> None:
         call = calls[index]
         for key, value in delta.items():
             if key == "function" and isinstance(value, dict):
-                function = call.setdefault("function", {"name": "", "arguments": ""})
+                function = call.get("function")
+                if not isinstance(function, dict):
+                    function = call["function"] = {"name": "", "arguments": ""}
                 for name, part in value.items():
                     function[name] = _joined(function.get(name), part)
-            elif key != "index" and value is not None:
+            elif key != "index" and (value is not None or key not in call):
                 call[key] = value
 
 
@@ -126,8 +132,9 @@ def _joined(so_far: Any, value: Any) -> Any:
 def _text_of(message: Json) -> str:
     parts = [value for key, value in message.items() if key != "role" and isinstance(value, str)]
     for call in message.get("tool_calls") or []:
-        function = call.get("function") or {}
-        parts += [str(function.get("name") or ""), str(function.get("arguments") or "")]
+        function = call.get("function")
+        if isinstance(function, dict):
+            parts += [str(function.get("name") or ""), str(function.get("arguments") or "")]
     return "".join(parts)
 
 
@@ -146,31 +153,33 @@ def replay(body: Json) -> Iterator[Json]:
 
 def _deltas(message: Json, logprobs: Json | None) -> Iterator[tuple[Json, Json | None]]:
     content = message.get("content")
-    known = {"role", "content", "tool_calls", "refusal"}
-    others = {key: value for key, value in message.items() if key not in known and value is not None}
-    first = {"role": message.get("role", "assistant"), "content": "" if isinstance(content, str) else None, "refusal": None}
+    others = {key: value for key, value in message.items() if key not in _SENT_IN_PIECES}
+    first = {"role": message.get("role", "assistant"), "content": "" if isinstance(content, str) else content, "refusal": None}
     yield {**first, **others}, None
-    if message.get("refusal"):
+    if message.get("refusal") is not None:
         yield {"refusal": message["refusal"]}, None
     if isinstance(content, str):
         yield from _pieces(content, logprobs)
     elif logprobs is not None:
         yield {}, logprobs
-    for index, call in enumerate(message.get("tool_calls") or []):
-        function = call.get("function")
+    calls = message.get("tool_calls")
+    for index, call in enumerate(calls if isinstance(calls, list) else ()):
+        function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(function, dict):
-            yield {"tool_calls": [{"index": index, **call}]}, None
+            yield {"tool_calls": [{**call, "index": index} if isinstance(call, dict) else call]}, None
             continue
-        yield {"tool_calls": [{"index": index, **call, "function": {**function, "arguments": ""}}]}, None
+        yield {"tool_calls": [{**call, "index": index, "function": {**function, "arguments": ""}}]}, None
         yield {"tool_calls": [{"index": index, "function": {"arguments": function.get("arguments", "")}}]}, None
 
 
 def _pieces(content: str, logprobs: Json | None) -> Iterator[tuple[Json, Json | None]]:
     """Text by token where log probabilities name the tokens, else by word."""
-    tokens = (logprobs or {}).get("content")
-    if logprobs and isinstance(tokens, list) and "".join(str(token.get("token")) for token in tokens) == content:
-        for token in tokens:
-            yield {"content": token["token"]}, {**logprobs, "content": [token]}
+    tokens = logprobs.get("content") if isinstance(logprobs, dict) else None
+    texts = [token.get("token") for token in tokens if isinstance(token, dict)] if isinstance(tokens, list) else []
+    if logprobs and tokens and all(isinstance(text, str) for text in texts) and "".join(texts) == content:
+        for at, token in enumerate(tokens):
+            others = dict.fromkeys(logprobs) if at else logprobs
+            yield {"content": texts[at]}, {**others, "content": [token]}
         return
     for at, piece in enumerate(_PIECES.findall(content)):
         yield {"content": piece}, logprobs if at == 0 else None

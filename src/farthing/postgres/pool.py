@@ -97,8 +97,7 @@ class Database:
     @asynccontextmanager
     async def _transaction(self, prelude: str) -> AsyncIterator[Connection]:
         with translated():
-            deadline = time.monotonic() + self._use_s
-            connection = await self._begin(prelude, deadline)
+            connection, deadline = await self._begin(prelude)
             self._in_use += 1
             try:
                 with cut_off_after(connection, deadline - time.monotonic()):
@@ -116,11 +115,15 @@ class Database:
                 self._in_use -= 1
                 await self._put_back(connection)
 
-    async def _begin(self, prelude: str, deadline: float) -> Connection:
-        """A connection on which the transaction has begun. Those found dead on the way are dropped: this is also the pool's check."""
+    async def _begin(self, prelude: str) -> tuple[Connection, float]:
+        """A connection on which the transaction has begun, and until when it may be used by the monotonic clock.
+
+        Connections found dead on the way are dropped: this is also the pool's check of what it holds.
+        """
         with self._breaker.attempt():
+            connection = await self._take()
+            deadline = time.monotonic() + self._use_s
             while True:
-                connection = await self._take()
                 try:
                     with cut_off_after(connection, deadline - time.monotonic()):
                         await connection.execute(prelude.encode())
@@ -130,8 +133,9 @@ class Database:
                     lost = isinstance(error, psycopg.OperationalError) and connection.closed
                     if not lost or time.monotonic() >= deadline:
                         raise
+                    connection = await self._take()
                 else:
-                    return connection
+                    return connection, deadline
 
     async def _take(self) -> Connection:
         if self._pool is None:

@@ -3,7 +3,6 @@
 import asyncio
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from farthing.errors import SettingsError, Unavailable
 from farthing.postgres import migrate as migrating
 from farthing.postgres.ledger_sql import FIELDS
 from farthing.postgres.migrate import MIGRATIONS, ROLES, migrate
-from farthing.testing.postgres import fresh_database
 from farthing.types import LedgerEntry
 
 _SCHEMA = MIGRATIONS.parent / "schema.sql"
@@ -45,18 +43,11 @@ def _catalogue(url: str) -> dict[str, list[tuple[Any, ...]]]:
         return {name: sorted(connection.execute(query.encode()).fetchall(), key=repr) for name, query in _CATALOGUE.items()}
 
 
-@pytest.fixture
-def empty(server: str) -> Iterator[str]:
-    with fresh_database(server, migrated=False) as url:
-        yield url
-
-
-async def test_migrating_from_empty_equals_the_documented_schema(server: str, empty: str) -> None:
+async def test_migrating_from_empty_equals_the_documented_schema(empty: str, empty_too: str) -> None:
     assert await migrate(empty) == _ALL
-    with fresh_database(server, migrated=False) as other:
-        with psycopg.connect(other) as connection:
-            connection.execute(_SCHEMA.read_bytes())
-        assert _catalogue(empty) == _catalogue(other)
+    with psycopg.connect(empty_too) as connection:
+        connection.execute(_SCHEMA.read_bytes())
+    assert _catalogue(empty) == _catalogue(empty_too)
 
 
 def test_the_documented_schema_makes_the_roles_that_the_migrator_makes() -> None:

@@ -1,0 +1,192 @@
+"""What Farthing measures and shows: every metric, span and attribute name, and which cells of a series make which metric.
+
+Names follow OpenTelemetry's GenAI conventions (open-telemetry/semantic-conventions-genai, 0.1.0); what they have no name for is under
+`farthing.`. No label of a metric ever holds a tenant, a user, a key or text that a caller chose.
+"""
+
+from __future__ import annotations
+
+import re
+
+from farthing.telemetry_files import ERROR_OTHER
+from farthing.telemetry_text import Instrument, width
+
+# OpenTelemetry's attributes.
+OPERATION = "gen_ai.operation.name"
+PROVIDER = "gen_ai.provider.name"
+REQUEST_MODEL = "gen_ai.request.model"
+REQUEST_STREAM = "gen_ai.request.stream"
+RESPONSE_MODEL = "gen_ai.response.model"
+RESPONSE_TIME_TO_FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
+TOKEN_TYPE = "gen_ai.token.type"  # noqa: S105  # an attribute, not a secret
+USAGE_INPUT = "gen_ai.usage.input_tokens"
+USAGE_OUTPUT = "gen_ai.usage.output_tokens"
+USAGE_CACHE_READ = "gen_ai.usage.cache_read.input_tokens"
+USAGE_CACHE_CREATION = "gen_ai.usage.cache_creation.input_tokens"
+USAGE_REASONING = "gen_ai.usage.reasoning.output_tokens"
+ERROR_TYPE = "error.type"
+REQUEST_PARAMETERS = {
+    "temperature": "gen_ai.request.temperature",
+    "top_p": "gen_ai.request.top_p",
+    "max_tokens": "gen_ai.request.max_tokens",
+    "max_completion_tokens": "gen_ai.request.max_tokens",
+    "frequency_penalty": "gen_ai.request.frequency_penalty",
+    "presence_penalty": "gen_ai.request.presence_penalty",
+    "seed": "gen_ai.request.seed",
+    "n": "gen_ai.request.choice.count",
+}
+"""Numbers of a chat request that its span shows. Nothing else of the body is ever shown."""
+
+# Our attributes.
+MODEL = "farthing.model"
+SOURCE = "farthing.source"
+STATUS_CLASS = "farthing.status_class"
+STATUS = "farthing.status"
+PRICE_KIND = "farthing.price"
+TOKEN_KIND = "farthing.token.type"  # noqa: S105  # an attribute, not a secret
+COST = "farthing.cost_microusd"
+SAVED = "farthing.saved_microusd"
+PRICE_SOURCE = "farthing.price.source"
+USAGE_SOURCE = "farthing.usage.source"
+TENANT = "farthing.tenant"
+ATTEMPT = "farthing.attempt"
+FINAL = "farthing.final"
+ROUTE = "farthing.route"
+MODE = "farthing.mode"
+REQUEST_ID = "farthing.request.id"
+
+# Gauges and counters that the composition root registers.
+LEDGER_BACKLOG = "farthing.ledger.backlog"
+LEDGER_DROPPED = "farthing.ledger.dropped"
+CACHE_ENTRIES = "farthing.cache.entries"
+CACHE_SIZE = "farthing.cache.size"
+CACHE_FLIGHTS = "farthing.cache.flights"
+UPSTREAM_CONNECTIONS = "farthing.upstream.connections"
+CLIENT_CONNECTIONS = "farthing.client.connections"
+STORE_AWAY = "farthing.store.away"
+SPANS_DROPPED = "farthing.telemetry.spans_dropped"
+WORKERS = "farthing.workers"
+SERIES = "farthing.telemetry.series"
+FAILURES = "farthing.telemetry.failures"
+
+_PLAIN_CODE = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
+
+# What a series is told apart by: positions in its tuple of labels.
+_OPERATION, _MODEL, _UPSTREAM, _PROVIDER, _SOURCE, _STATUS, _ERROR, _PRICE = range(8)
+
+SECONDS = tuple(10_000 * 2**step for step in range(14))
+"""Microseconds: 0.01 s to 81.92 s, the buckets that the GenAI conventions advise for all durations."""
+TOKENS = tuple(4**step for step in range(14))
+"""1 to 67,108,864, as the GenAI conventions advise."""
+REQUEST_SECONDS = (250, 500, 1_000, 2_500, 5_000, *SECONDS)
+"""Microseconds: finer at the fast end, where answers from the cache are."""
+
+
+# Where in the cells of a series each number is. Counters first, then histograms.
+AT_REQUESTS, AT_UNAUTHENTICATED, AT_ESTIMATED, AT_SPENT, AT_SAVED, AT_OVERSPENT, AT_READ, AT_WRITTEN, AT_REASONED = range(9)
+AT_DURATION = 9
+AT_INPUT = AT_DURATION + width(SECONDS)
+AT_OUTPUT = AT_INPUT + width(TOKENS)
+AT_FIRST = AT_OUTPUT + width(TOKENS)
+AT_ELAPSED = AT_FIRST + width(SECONDS)
+WIDTH = AT_ELAPSED + width(REQUEST_SECONDS)
+LAYOUT = f"1.{WIDTH}"
+
+
+_GEN_AI = ((OPERATION, _OPERATION), (PROVIDER, _PROVIDER), (REQUEST_MODEL, _UPSTREAM), (MODEL, _MODEL))
+_MADE_BY = ((MODEL, _MODEL), (PROVIDER, _PROVIDER))
+
+INSTRUMENTS = (
+    Instrument(
+        name="gen_ai.client.operation.duration",
+        unit="s",
+        help="Duration of calls to model providers, failed ones included.",
+        attributes=(*_GEN_AI, (ERROR_TYPE, _ERROR)),
+        parts=(((), AT_DURATION),),
+        bounds=SECONDS,
+        scale=1_000_000,
+    ),
+    Instrument(
+        name="gen_ai.client.token.usage",
+        unit="{token}",
+        help="Input and output tokens of calls to model providers.",
+        attributes=_GEN_AI,
+        parts=((((TOKEN_TYPE, "input"),), AT_INPUT), (((TOKEN_TYPE, "output"),), AT_OUTPUT)),
+        bounds=TOKENS,
+    ),
+    Instrument(
+        name="gen_ai.client.operation.time_to_first_chunk",
+        unit="s",
+        help="Time from the call to the first chunk with content, of streams.",
+        attributes=_GEN_AI,
+        parts=(((), AT_FIRST),),
+        bounds=SECONDS,
+        scale=1_000_000,
+    ),
+    Instrument(
+        name="farthing.requests",
+        unit="{request}",
+        help="Requests, by what answered them.",
+        attributes=((OPERATION, _OPERATION), (MODEL, _MODEL), (SOURCE, _SOURCE), (STATUS_CLASS, _STATUS)),
+        parts=(((), AT_REQUESTS),),
+    ),
+    Instrument(
+        name="farthing.request.duration",
+        unit="s",
+        help="Time from a request's arrival to the end of its answer, all attempts included.",
+        attributes=((OPERATION, _OPERATION), (SOURCE, _SOURCE)),
+        parts=(((), AT_ELAPSED),),
+        bounds=REQUEST_SECONDS,
+        scale=1_000_000,
+    ),
+    Instrument(
+        name="farthing.requests.unauthenticated",
+        unit="{request}",
+        help="Requests refused for want of a valid key.",
+        parts=(((), AT_UNAUTHENTICATED),),
+    ),
+    Instrument(
+        name="farthing.usage.estimated",
+        unit="{attempt}",
+        help="Attempts whose tokens were estimated because the provider did not say.",
+        attributes=_MADE_BY,
+        parts=(((), AT_ESTIMATED),),
+    ),
+    Instrument(
+        name="farthing.spent.microusd",
+        unit="{microusd}",
+        help="Spent, in micro-dollars. Notional: at a stand-in price that nobody bills.",
+        attributes=(*_MADE_BY, (PRICE_KIND, _PRICE)),
+        parts=(((), AT_SPENT),),
+    ),
+    Instrument(
+        name="farthing.saved.microusd",
+        unit="{microusd}",
+        help="Saved against doing without Farthing, in micro-dollars. Net savings: this less farthing.overspent.microusd.",
+        attributes=((MODEL, _MODEL), (SOURCE, _SOURCE)),
+        parts=(((), AT_SAVED),),
+    ),
+    Instrument(
+        name="farthing.overspent.microusd",
+        unit="{microusd}",
+        help="What fallbacks cost beyond the model that was asked for, in micro-dollars.",
+        attributes=((MODEL, _MODEL), (SOURCE, _SOURCE)),
+        parts=(((), AT_OVERSPENT),),
+    ),
+    Instrument(
+        name="farthing.provider.tokens",
+        unit="{token}",
+        help="Tokens that providers read from or wrote to their prompt caches, or spent on reasoning; part of gen_ai.client.token.usage.",
+        attributes=_MADE_BY,
+        parts=(
+            (((TOKEN_KIND, "cache_read"),), AT_READ),
+            (((TOKEN_KIND, "cache_write"),), AT_WRITTEN),
+            (((TOKEN_KIND, "reasoning"),), AT_REASONED),
+        ),
+    ),
+)
+
+
+def error_type(code: str) -> str:
+    """An error's code for spans and logs. A provider may send anything as its code: only what looks like a code is shown."""
+    return code if _PLAIN_CODE.fullmatch(code) else ERROR_OTHER
