@@ -10,6 +10,7 @@
     ├── NotFound                  404  not_found
     │   └── ModelNotFound         404  model_not_found
     ├── MethodNotAllowed          405  method_not_allowed
+    ├── ClientGone                499  client_disconnected  seen in the ledger only
     ├── Overloaded                503  overloaded
     ├── Unavailable               503  unavailable          a dependency of ours is away (database, local model)
     ├── UpstreamError             what a provider did
@@ -122,6 +123,14 @@ class MethodNotAllowed(FarthingError):
     type = "invalid_request_error"
     code = "method_not_allowed"
     retry = False
+
+
+class ClientGone(FarthingError):
+    """The client went away before there was an answer. Seen in the ledger only; the status is nginx's."""
+
+    status = 499
+    type = "client_error"
+    code = "client_disconnected"
 
 
 class Overloaded(FarthingError):

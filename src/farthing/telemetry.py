@@ -187,9 +187,9 @@ class Metrics:
 
     async def run(self, path: Path, interval: float) -> None:
         """Save every `interval` seconds until cancelled, and once more then. A full disk costs freshness, and one line in the log."""
+        await asyncio.to_thread(self._take_over, path)
         healthy = True
         try:
-            await asyncio.to_thread(self._take_over, path)
             while True:
                 healthy = await asyncio.to_thread(self._try_save, path, healthy)
                 await asyncio.sleep(interval)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import msgspec
 
@@ -25,6 +26,7 @@ STALE_S = 10.0
 """A file that has not been written for this long is a dead worker's: its gauges no longer count."""
 _RETIRED = "retired"
 _MAX_FILES = 1024
+_LOCK_DEADLINE_S = 5.0
 
 
 class Reading(msgspec.Struct, frozen=True, array_like=True):
@@ -133,32 +135,46 @@ def retire(directory: Path, *, keeper: Snapshot, limit: int) -> int:
     before their files go, so that a crash in between counts nobody twice. `limit` bounds the sets of labels kept apart.
     """
     with (directory / "metrics.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return 0  # another worker is at it
+        _lock(lock)
         found = list(_read(directory, keeper.layout))
         gone = [(path, one) for path, one in found if _is_dead(one, keeper)]
-        if not gone:
-            return 0
-        before = [one for _, one in found if one.worker == _RETIRED]
-        held = {identity for one in before for identity in one.absorbed}
-        fresh = [one for _, one in gone if one.identity not in held]
-        merged = merge([*before, *fresh], now=float("inf"))
-        kept = Snapshot(
-            layout=keeper.layout,
-            worker=_RETIRED,
-            pid=0,
-            born_ns=0,
-            at=keeper.at,
-            series=_bounded(merged.series, limit),
-            readings=merged.readings,
-            absorbed=[*(identity for one in before for identity in one.absorbed), *(one.identity for one in fresh)][-_MAX_FILES:],
-        )
-        write(directory / f"metrics-{_RETIRED}.json", kept)
+        if gone:
+            before = [one for _, one in found if one.worker == _RETIRED]
+            write(directory / f"metrics-{_RETIRED}.json", _sum_of(before, [one for _, one in gone], keeper, limit))
         for path, _ in gone:
             path.unlink(missing_ok=True)
         return len(gone)
+
+
+def _lock(file: IO[str]) -> None:
+    """Wait for other workers that start at the same time. Raises TimeoutError (an OSError)."""
+    deadline = time.monotonic() + _LOCK_DEADLINE_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise TimeoutError("another worker holds metrics.lock") from None
+            time.sleep(0.02)
+        else:
+            return
+
+
+def _sum_of(before: list[Snapshot], gone: list[Snapshot], keeper: Snapshot, limit: int) -> Snapshot:
+    """What the file of retired workers says once these are in it too."""
+    held = [identity for one in before for identity in one.absorbed]
+    fresh = [one for one in gone if one.identity not in held]
+    merged = merge([*before, *fresh], now=float("inf"))
+    return Snapshot(
+        layout=keeper.layout,
+        worker=_RETIRED,
+        pid=0,
+        born_ns=0,
+        at=keeper.at,
+        series=_bounded(merged.series, limit),
+        readings=merged.readings,
+        absorbed=[*held, *(one.identity for one in fresh)][-_MAX_FILES:],
+    )
 
 
 def _is_dead(one: Snapshot, keeper: Snapshot) -> bool:

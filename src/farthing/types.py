@@ -28,8 +28,7 @@ def new_id() -> UUID:
 def uuid7_at(unix_ms: int, noise: bytes) -> UUID:
     """The UUIDv7 of a millisecond with ten given bytes of noise; ten zero bytes give the smallest id of that millisecond."""
     rand = int.from_bytes(noise, "big")
-    value = (unix_ms & 0xFFFF_FFFF_FFFF) << 80
-    value |= 0x7 << 76 | (rand >> 68) << 64 | 0b10 << 62 | rand & 0x3FFF_FFFF_FFFF_FFFF
+    value = (unix_ms & 0xFFFF_FFFF_FFFF) << 80 | 0x7000_8000_0000_0000_0000 | (rand >> 68) << 64 | rand & 0x3FFF_FFFF_FFFF_FFFF
     return UUID(int=value)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from openai import AsyncOpenAI, OpenAI
+from probes import Probe
 
 from farthing.testing.installation import Installation
 from farthing.testing.upstream import ScriptedUpstream, serve_in_thread
@@ -52,3 +54,50 @@ def local(folders: Path) -> Iterator[Installation]:
     """As `make up` starts it: embedded PostgreSQL and the local models."""
     with Installation(folders / "local") as running:
         yield running
+
+
+@pytest.fixture
+def up(upstream: ScriptedUpstream) -> Iterator[ScriptedUpstream]:
+    """The scripted upstream for one test: afterwards it echoes again."""
+    yield upstream
+    upstream._scripts.clear()
+
+
+@pytest.fixture
+def sdk(gateway: Installation) -> Iterator[OpenAI]:
+    """The official SDK in front of `gateway`, without its retries."""
+    with OpenAI(base_url=gateway.base_url, api_key=gateway.key, max_retries=0, timeout=20) as client:
+        yield client
+
+
+@pytest.fixture
+async def async_sdk(gateway: Installation) -> AsyncIterator[AsyncOpenAI]:
+    """Its asynchronous twin."""
+    async with AsyncOpenAI(base_url=gateway.base_url, api_key=gateway.key, max_retries=0, timeout=20) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def strict(folders: Path, upstream: ScriptedUpstream) -> Iterator[Installation]:
+    """As `gateway`, but impatient: all time-outs are short, answers small, and no attempt is repeated."""
+    settings = scripted(
+        upstream,
+        server={"header_timeout_s": 1, "body_timeout_s": 1, "max_body_bytes": 2**20},
+        ledger={"flush_interval_s": 0.02, "unauthenticated_rows_per_minute": 100_000},
+    )
+    provider = settings["providers"]["up"]  # type: ignore[index]  # as `scripted` makes it
+    provider |= {"first_token_timeout_s": 1, "idle_timeout_s": 1, "total_timeout_s": 5, "max_response_bytes": 2**20, "retries": 0}
+    with Installation(folders / "strict", settings) as running:
+        yield running
+
+
+@pytest.fixture
+def probe(gateway: Installation, upstream: ScriptedUpstream) -> Probe:
+    """What `gateway` shows from outside."""
+    return Probe(gateway, upstream)
+
+
+@pytest.fixture
+def strict_probe(strict: Installation, upstream: ScriptedUpstream) -> Probe:
+    """What `strict` shows from outside."""
+    return Probe(strict, upstream)

@@ -12,7 +12,7 @@ from collections import deque
 from datetime import UTC, datetime
 
 from farthing.caching.entry import Entry, pack, unpack
-from farthing.errors import FarthingError
+from farthing.errors import FarthingError, InvalidRequest
 from farthing.ports import AnswerStore
 from farthing.settings import ExactCacheSettings
 from farthing.types import StoredAnswer, utc_now
@@ -113,8 +113,12 @@ class SharedTier:
         """Write one batch. What the store did not take stays in the queue. Returns how many were written."""
         batch = [self._queue[at] for at in range(min(_BATCH, len(self._queue)))]
         if batch:
-            await self._store.put(batch)
-            self.learn([answer.key for answer in batch])
+            try:
+                await self._store.put(batch)
+                self.learn([answer.key for answer in batch])
+            except InvalidRequest as error:
+                _log.error("answers that cannot be stored are dropped: %s", error)
+                self.dropped += len(batch)
             for _ in batch:
                 self._queue.popleft()
         return len(batch)

@@ -16,6 +16,11 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = Sequence[tuple[bytes, bytes]]
 
+LIFELINE = "farthing.lifeline"
+"""Where the application leaves the request's `types.Lifeline` in the ASGI scope."""
+DIRECT = "farthing.direct"
+"""Where our protocol leaves `protocol.Direct` in the ASGI scope; absent under other servers."""
+
 _encode = msgspec.json.Encoder().encode
 JSON_TYPE = (b"content-type", b"application/json")
 
@@ -35,8 +40,14 @@ def header(scope: Scope, name: bytes) -> str | None:
 async def read_body(scope: Scope, receive: Receive, *, most: int, timeout_s: float) -> bytes:
     """The whole body. Raises `BodyTooLarge`, `BodyTimeout` or `ClientLeft`."""
     announced = header(scope, b"content-length")
-    if announced is not None and announced.isdigit() and int(announced) > most:
+    if announced is not None and announced.isdecimal() and int(announced) > most:
         raise _too_large(most)
+    direct = scope.get(DIRECT)
+    whole: bytes | None = direct.body() if direct is not None else None
+    if whole is not None:
+        if len(whole) > most:
+            raise _too_large(most)
+        return whole
     pieces: list[bytes] = []
     size = 0
     try:
@@ -61,15 +72,13 @@ def _too_large(most: int) -> BodyTooLarge:
     return BodyTooLarge(f"the request body is larger than {most} bytes (setting server.max_body_bytes)")
 
 
-async def send_whole(send: Send, status: int, headers: Headers, body: bytes) -> None:
-    """A whole answer."""
-    await send(
-        {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [*headers, JSON_TYPE, (b"content-length", b"%d" % len(body))],
-        }
-    )
+async def send_whole(scope: Scope, send: Send, status: int, headers: Headers, body: bytes) -> None:
+    """A whole JSON answer."""
+    headers = [*headers, JSON_TYPE, (b"content-length", b"%d" % len(body))]
+    direct = scope.get(DIRECT)
+    if direct is not None and direct.respond(status, headers, body):
+        return
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 

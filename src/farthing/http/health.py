@@ -29,16 +29,16 @@ class HealthDoors:
 
     async def healthz(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /healthz: this worker's event loop turns."""
-        del scope, receive
-        await send_whole(send, 200, _ids(request), b'{"status":"ok"}')
+        del receive
+        await send_whole(scope, send, 200, _ids(request), b'{"status":"ok"}')
 
     async def readyz(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /readyz: 200 once requests can be answered; what is degraded does not make it fail."""
-        del scope, receive
+        del receive
         state = self._state()
         word = "starting" if state.waiting else "degraded" if state.degraded else "ready"
         body = {"status": word, "waiting": state.waiting, "degraded": state.degraded}
-        await send_whole(send, 503 if state.waiting else 200, _ids(request), _encode(body))
+        await send_whole(scope, send, 503 if state.waiting else 200, _ids(request), _encode(body))
 
     async def metrics(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /metrics: Prometheus text."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import struct
 from collections.abc import Callable, Sequence
 
 import msgspec
 
-from farthing.errors import FarthingError, ModelNotFound, UpstreamMalformed
+from farthing.errors import ClientGone, FarthingError, ModelNotFound, UpstreamMalformed
 from farthing.http import parse
-from farthing.http.asgi import Headers, Receive, Scope, Send, read_body, send_whole
+from farthing.http.asgi import ClientLeft, Headers, Receive, Scope, Send, read_body, send_whole
 from farthing.http.sse import send_stream
 from farthing.pipeline.stage import Next
 from farthing.ports import Meter
@@ -44,14 +45,14 @@ class OpenAIDoors:
             request.stream = bool(typed.stream)
             request.include_usage = bool(typed.stream_options and typed.stream_options.include_usage)
             self._admitted(request, typed.model, scope)
-        except FarthingError as error:
-            self._meter.outcome(request, None, error)
+        except (FarthingError, ClientLeft, asyncio.CancelledError) as error:
+            self._refused(request, error)
             raise
         answer = await self._flow(request)
         if answer.stream is not None:
             await send_stream(send, _headers(request, answer), request, answer)
         else:
-            await send_whole(send, 200, _headers(request, answer), answer.body or b"")
+            await send_whole(scope, send, 200, _headers(request, answer), answer.body or b"")
 
     async def embeddings(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /v1/embeddings.
@@ -63,12 +64,12 @@ class OpenAIDoors:
             typed, body = parse.embeddings(await self._body(scope, receive))
             request.body = {**body, "encoding_format": "float"}
             self._admitted(request, typed.model, scope)
-        except FarthingError as error:
-            self._meter.outcome(request, None, error)
+        except (FarthingError, ClientLeft, asyncio.CancelledError) as error:
+            self._refused(request, error)
             raise
         answer = await self._flow(request)
         data = answer.body or b""
-        await send_whole(send, 200, _headers(request, answer), _packed(data) if typed.encoding_format == "base64" else data)
+        await send_whole(scope, send, 200, _headers(request, answer), _packed(data) if typed.encoding_format == "base64" else data)
 
     async def models(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /v1/models and /v1/models/{id}."""
@@ -84,10 +85,14 @@ class OpenAIDoors:
             found = entries[wanted]
         else:
             raise ModelNotFound(f"The model {wanted[:128]!r} does not exist. Models: {', '.join(entries) or 'none'}.", param="model")
-        await send_whole(send, 200, _request_id(request), _encode(found))
+        await send_whole(scope, send, 200, _request_id(request), _encode(found))
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         return await read_body(scope, receive, most=self._settings.max_body_bytes, timeout_s=self._settings.body_timeout_s)
+
+    def _refused(self, request: Request, error: BaseException) -> None:
+        gone = ClientGone("the client went away before its request was there")
+        self._meter.outcome(request, None, error if isinstance(error, FarthingError) else gone)
 
     def _admitted(self, request: Request, model: str, scope: Scope) -> None:
         request.model = model
@@ -101,7 +106,7 @@ def _packed(data: bytes) -> bytes:
     try:
         for item in whole["data"]:
             item["embedding"] = base64.b64encode(struct.pack(f"<{len(item['embedding'])}f", *item["embedding"])).decode()
-    except (TypeError, KeyError, struct.error):
+    except (TypeError, KeyError, OverflowError, struct.error):
         raise UpstreamMalformed("the provider's embeddings are not lists of numbers") from None
     return _encode(whole)
 

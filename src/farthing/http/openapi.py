@@ -107,5 +107,5 @@ def _operation(
 
 async def openapi_door(request: Request, scope: Scope, receive: Receive, send: Send) -> None:
     """GET /openapi.json."""
-    del scope, receive
-    await send_whole(send, 200, [(b"x-request-id", str(request.id).encode())], document())
+    del receive
+    await send_whole(scope, send, 200, [(b"x-request-id", str(request.id).encode())], document())

@@ -23,6 +23,12 @@ _SWITCHES = {"true": True, "false": False, "1": True, "0": False}
 _LONGEST_NAME = 256
 _LATER = ("memory", "knowledge", "route", "prompt", "dry_run")
 _MOST_PROMPTS = 2048
+_LONGEST_COMPLAINT = 1000
+_MOST_NESTED = 128
+_TOO_DEEP = f"the body is nested too deeply: more than {_MOST_NESTED} arrays and objects inside of each other"
+_TO_BRACKETS = bytes.maketrans(b"{}", b"[]")
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
+_STRING = re.compile(rb'"[^"]*"')
 
 
 def chat(data: bytes) -> tuple[ChatBody, Json]:
@@ -47,16 +53,33 @@ def _parse(data: bytes, decode: Any) -> tuple[Any, Json]:
     if not data.strip():
         raise InvalidRequest("the request has no body: send a JSON object")
     try:
-        return decode(data), _plain(data)
+        typed, body = decode(data), _plain(data)
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"the body is not JSON: {error}") from None
     except RecursionError:
-        raise InvalidRequest("the body is nested too deeply") from None
+        raise InvalidRequest(_TOO_DEEP) from None
+    if _nested_too_deeply(data):
+        raise InvalidRequest(_TOO_DEEP)
+    return typed, body
+
+
+def _nested_too_deeply(data: bytes) -> bool:
+    """Whether a good JSON document is deeper than what every later reader of it can follow (Python's stack is not endless)."""
+    if data.count(b"[") + data.count(b"{") <= _MOST_NESTED:
+        return False
+    skeleton = data.replace(b"\\\\", b"").replace(b'\\"', b"").translate(_TO_BRACKETS, _NOT_STRUCTURE)
+    skeleton = _STRING.sub(b"", skeleton)
+    for _ in range(_MOST_NESTED):
+        if not skeleton:
+            return False
+        skeleton = skeleton.replace(b"[]", b"")
+    return bool(skeleton)
 
 
 def _invalid(text: str) -> InvalidRequest:
+    text = text if len(text) <= _LONGEST_COMPLAINT else f"{text[:_LONGEST_COMPLAINT]}…"  # it may quote the caller
     match = _AT.match(text)
     what = match["what"] if match else text
     where = (match["where"] if match else None) or None
@@ -80,7 +103,7 @@ def extras(given: Json | None, headers: Iterable[tuple[bytes, bytes]]) -> Extras
         return _NO_EXTRAS
     for name in merged:
         if name not in Extras.__struct_fields__:
-            close = difflib.get_close_matches(name, Extras.__struct_fields__, n=1)
+            close = difflib.get_close_matches(name[:64], Extras.__struct_fields__, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(Extras.__struct_fields__)}"
             raise InvalidRequest(f"farthing.{name[:64]}: there is no such option; {hint}", param=f"farthing.{name[:64]}")
     try:

@@ -5,13 +5,57 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from farthing.http.asgi import DIRECT, LIFELINE, Headers
 from farthing.types import Lifeline
 
 MAX_HEAD_BYTES = 64 * 1024
-LIFELINE = "farthing.lifeline"
-"""Where the application leaves the request's `types.Lifeline` in the ASGI scope."""
+
+
+class Direct:
+    """The short way past ASGI's messages, for bodies that are there already and answers that are whole.
+
+    It does what uvicorn's `RequestResponseCycle.receive` and `send` do, with one write instead of two and without a regular expression
+    for each header: a third of what a cache hit costs. Each method says when it does not apply; the caller then takes the long way.
+    """
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+
+    def body(self) -> bytes | None:
+        """The request's body; None while more of it is to come, or when the client waits for a word first."""
+        cycle = self._cycle
+        if cycle.more_body or cycle.waiting_for_100_continue or cycle.disconnected:
+            return None
+        body = bytes(cycle.body)
+        cycle.body.clear()
+        return body
+
+    def respond(self, status: int, headers: Headers, body: bytes) -> bool:
+        """Send a whole answer whose header values are ours; False when nothing was done."""
+        cycle = self._cycle
+        if cycle.response_started or cycle.flow.write_paused or cycle.scope["method"] == "HEAD":
+            return False
+        if cycle.disconnected:
+            return True
+        cycle.response_started = True
+        cycle.waiting_for_100_continue = False
+        parts = [STATUS_LINE[status]]
+        for name, value in (*cycle.default_headers, *headers):
+            parts += (name, b": ", value, b"\r\n")
+            if name == b"connection":
+                cycle.keep_alive = False
+        if not cycle.keep_alive:
+            parts.append(b"connection: close\r\n")
+        parts += (b"\r\n", body)
+        cycle.transport.write(b"".join(parts))
+        cycle.response_complete = True
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
+        return True
 
 
 class DoorProtocol(HttpToolsProtocol):
@@ -66,6 +110,7 @@ class DoorProtocol(HttpToolsProtocol):
         self._in_head = False
         self._disarm()
         super().on_headers_complete()
+        self.scope[DIRECT] = Direct(self.cycle)  # type: ignore[literal-required]  # an extension of ours
 
     def on_message_complete(self) -> None:
         """The next bytes are a head again."""

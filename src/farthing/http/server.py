@@ -10,9 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping
 import msgspec
 
 from farthing.errors import FarthingError, MethodNotAllowed, NotAllowed, NotFound, Overloaded
-from farthing.http.asgi import ClientLeft, Receive, Scope, Send, error_body, error_headers, header, send_whole
+from farthing.http.asgi import LIFELINE, ClientLeft, Receive, Scope, Send, error_body, error_headers, header, send_whole
 from farthing.http.auth import KeyRing, bearer
-from farthing.http.protocol import LIFELINE
 from farthing.ports import Meter
 from farthing.types import ANONYMOUS, Extras, Lifeline, Operation, Request, new_id
 
@@ -145,7 +144,7 @@ class Gateway:
         headers = [(b"x-request-id", text), (b"x-farthing-request-id", text), *error_headers(error)]
         if scope["method"] not in {"GET", "HEAD"} and not _body_was_read(error):
             headers.append((b"connection", b"close"))
-        await send_whole(send, status, headers, b"" if scope["method"] == "HEAD" else body)
+        await send_whole(scope, send, status, headers, b"" if scope["method"] == "HEAD" else body)
 
 
 def _body_was_read(error: FarthingError) -> bool:

@@ -175,8 +175,8 @@ def _deltas(message: Json, logprobs: Json | None) -> Iterator[tuple[Json, Json |
 def _pieces(content: str, logprobs: Json | None) -> Iterator[tuple[Json, Json | None]]:
     """Text by token where log probabilities name the tokens, else by word."""
     tokens = logprobs.get("content") if isinstance(logprobs, dict) else None
-    texts = [token.get("token") for token in tokens if isinstance(token, dict)] if isinstance(tokens, list) else []
-    if logprobs and tokens and all(isinstance(text, str) for text in texts) and "".join(texts) == content:
+    texts = [str(token.get("token")) for token in tokens if isinstance(token, dict)] if isinstance(tokens, list) else []
+    if logprobs and tokens and len(texts) == len(tokens) and "".join(texts) == content:
         for at, token in enumerate(tokens):
             others = dict.fromkeys(logprobs) if at else logprobs
             yield {"content": texts[at]}, {**others, "content": [token]}

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from typing import NoReturn, cast
+from typing import cast
 from urllib.parse import urlsplit
 
 import httptools
 
-from farthing.errors import Overloaded, UpstreamError, UpstreamMalformed, UpstreamTimeout, UpstreamUnavailable
+from farthing.errors import Overloaded, SettingsError, UpstreamError, UpstreamMalformed, UpstreamTimeout, UpstreamUnavailable
 
 _MAX_HEAD = 64 * 1024
 _HIGH_WATER = 512 * 1024
@@ -33,11 +33,11 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self.idle_since = 0.0
         self.alive = False
+        self._parser = httptools.HttpResponseParser(self)
         self.begin()
 
     def begin(self) -> None:
         """Forget the last exchange."""
-        self._parser = httptools.HttpResponseParser(self)
         self.status = 0
         self.headers: dict[str, str] = {}
         self.head_done = False
@@ -62,7 +62,7 @@ class Connection(asyncio.Protocol):
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             if not self.complete:
                 self._fail(UpstreamMalformed(f"{self._name} answered something that is not HTTP/1.1"))
             self.abort()
@@ -87,15 +87,24 @@ class Connection(asyncio.Protocol):
 
     # httptools
 
+    def on_message_begin(self) -> None:
+        """Refuse an answer that nobody asked for: taken for the next one, it would go to the wrong caller."""
+        if self.complete:
+            raise ValueError("an answer without a request")
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep the last value of each header."""
+        """Keep the last value of each header; trailers are skipped."""
+        if self.head_done:
+            return
         self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         """Read the status; interim answers (1xx) are skipped in `on_message_complete`."""
         self.status = self._parser.get_status_code()
         self.keep = self._parser.should_keep_alive()
-        self._framed = "content-length" in self.headers or "chunked" in self.headers.get("transfer-encoding", "") or self.status in _NO_BODY
+        self._framed = (
+            "content-length" in self.headers or "chunked" in self.headers.get("transfer-encoding", "").lower() or self.status in _NO_BODY
+        )
         self.head_done = self.status >= 200  # noqa: PLR2004 - RFC 9110: 1xx is interim
 
     def on_body(self, body: bytes) -> None:
@@ -224,8 +233,8 @@ class Http1Client:
         self._prefix = url.path.rstrip("/")
         head = {"host": url.netloc, "user-agent": "farthing", "accept-encoding": "identity", "content-type": "application/json", **headers}
         for key, value in head.items():
-            if not (key + value).isprintable() or not key.isascii():
-                _reject_header(name, key)
+            if not (key + value).isprintable() or not key.isascii() or max(value, default="") > "\xff":
+                raise SettingsError(f"providers.{name}: the header {key!r} holds characters that HTTP does not allow")
         self._head = "".join(f"{key}: {value}\r\n" for key, value in head.items()).encode("latin-1")
         self._connect_timeout = connect_timeout_s
         self._max_connections = max_connections
@@ -274,6 +283,7 @@ class Http1Client:
             await connection.wait(seconds, what)
 
     async def _acquire(self, loop: asyncio.AbstractEventLoop) -> Connection:
+        give_up_at = 0.0
         while True:
             while self._idle:
                 connection = self._idle.pop()
@@ -282,7 +292,8 @@ class Http1Client:
                 self._discard(connection)
             if self._open < self._max_connections:
                 break
-            await self._wait_for_slot(loop)
+            give_up_at = give_up_at or loop.time() + self._connect_timeout
+            await self._wait_for_slot(loop, give_up_at)
         self._open += 1
         try:
             return await self._connect(loop)
@@ -305,23 +316,24 @@ class Http1Client:
                 )
         except TimeoutError:
             raise UpstreamTimeout(f"{self.name} did not accept a connection within {self._connect_timeout:.3g} s") from None
-        except (OSError, ssl.SSLError) as error:
+        except (OSError, ssl.SSLError, UnicodeError) as error:  # UnicodeError: a host name that IDNA cannot express
             raise UpstreamUnavailable(f"{self.name} cannot be reached at {self._host}:{self._port}: {error}") from error
         return connection
 
-    async def _wait_for_slot(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _wait_for_slot(self, loop: asyncio.AbstractEventLoop, give_up_at: float) -> None:
         slot: asyncio.Future[None] = loop.create_future()
         self._waiting.append(slot)
         try:
-            async with asyncio.timeout(self._connect_timeout):
+            async with asyncio.timeout_at(give_up_at):
                 await slot
-        except TimeoutError:
-            raise Overloaded(f"all {self._max_connections} connections to {self.name} are busy", retry_after_s=1.0) from None
-        finally:
+        except BaseException as error:
             if slot in self._waiting:
                 self._waiting.remove(slot)
-            elif slot.cancelled():
+            else:  # woken too late to use it: the next one may
                 self._wake_one()
+            if isinstance(error, TimeoutError):
+                raise Overloaded(f"all {self._max_connections} connections to {self.name} are busy", retry_after_s=1.0) from None
+            raise
 
     def release(self, connection: Connection) -> None:
         """Take back a connection: keep it when its exchange is complete and both sides want to go on, else close it."""
@@ -350,7 +362,3 @@ class Http1Client:
         self._closed = True
         while self._idle:
             self._discard(self._idle.pop())
-
-
-def _reject_header(name: str, key: str) -> NoReturn:
-    raise ValueError(f"provider {name}: the header {key!r} holds characters that HTTP does not allow")

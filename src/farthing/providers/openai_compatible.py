@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import msgspec
 
-from farthing.errors import UpstreamError, UpstreamMalformed, UpstreamUnavailable
+from farthing.errors import Overloaded, UpstreamError, UpstreamMalformed, UpstreamUnavailable
 from farthing.ports import Call
 from farthing.providers import wire
 from farthing.providers.http1 import Exchange, Http1Client
@@ -56,9 +56,11 @@ class OpenAICompatible:
         body: Json = {**call.body, "stream": True}
         if self._settings.stream_usage:
             body["stream_options"] = {**(call.body.get("stream_options") or {}), "include_usage": True}
+        else:
+            body.pop("stream_options", None)
         exchange = await self._open("/chat/completions", call, body)
         try:
-            if "text/event-stream" not in exchange.headers.get("content-type", ""):
+            if "text/event-stream" not in exchange.headers.get("content-type", "").lower():
                 data = await exchange.body(self._settings.max_response_bytes, self._settings.idle_timeout_s)
                 wire.completion(self.name, data)  # names an error inside a 200 before the complaint below
                 raise UpstreamMalformed(f"{self.name} was asked for a stream and answered {exchange.headers.get('content-type')!r}")
@@ -119,7 +121,7 @@ class OpenAICompatible:
             return exchange
         try:
             data = await exchange.body(min(2**20, settings.max_response_bytes), settings.idle_timeout_s)
-        except (UpstreamUnavailable, UpstreamMalformed):
+        except UpstreamError:
             data = b""
         finally:
             exchange.close()
@@ -129,7 +131,7 @@ class OpenAICompatible:
         """Whether GET /health, which self-hosted servers have, says 200 within a second."""
         try:
             exchange = await self._http.send(b"GET", "/health", b"", head_timeout_s=1.0, total_timeout_s=1.0)
-        except UpstreamError:
+        except (UpstreamError, Overloaded):
             return False
         try:
             await exchange.body(2**16, 1.0)

@@ -6,6 +6,7 @@ Shape: the API reference of `chat.completion` and `chat.completion.chunk`. Field
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -28,6 +29,9 @@ from farthing.types import Json, new_id
 _decode = msgspec.json.Decoder().decode
 _EXCERPT = 200
 _LONGEST_WAIT_S = 86_400.0
+
+_ODD_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
+"""The end of a line and an empty line, where lines may end with CRLF, LF or CR."""
 
 STATUS_ERRORS: Mapping[int, type[UpstreamError]] = {
     401: UpstreamRefusedUs,
@@ -67,7 +71,9 @@ def chunk(name: str, data: bytes) -> tuple[Json | None, Json | None]:
     if not isinstance(choices, list):
         raise UpstreamMalformed(f"{name} sent a chunk without choices: {excerpt(data)}")
     for choice in choices:
-        if not isinstance(choice, dict) or not isinstance(choice.setdefault("delta", {}), dict):
+        if isinstance(choice, dict) and choice.get("delta") is None:
+            choice["delta"] = {}
+        if not isinstance(choice, dict) or not isinstance(choice["delta"], dict):
             raise UpstreamMalformed(f"{name} sent a malformed choice: {excerpt(data)}")
         if not isinstance(choice.setdefault("index", 0), int):
             raise UpstreamMalformed(f"{name} sent a choice whose index is not a number: {excerpt(data)}")
@@ -114,19 +120,26 @@ def events(buffer: bytearray) -> Iterator[bytes]:
 
     Comments, event names and ids are dropped; an incomplete event stays in the buffer.
     """
-    while True:
-        ends = [(at, len(mark)) for mark in (b"\n\n", b"\r\n\r\n", b"\r\r") if (at := buffer.find(mark)) >= 0]
-        if not ends:
-            return
-        at, length = min(ends)
+    while (end := _end_of_event(buffer)) is not None:
+        at, after = end
         block = bytes(buffer[:at])
-        del buffer[: at + length]
+        del buffer[:after]
         if block.startswith(b"data: ") and b"\n" not in block and b"\r" not in block:
             yield block[6:]
             continue
         data = b"\n".join(line[5:].removeprefix(b" ") for line in block.splitlines() if line.startswith(b"data:"))
         if data:
             yield data
+
+
+def _end_of_event(buffer: bytearray) -> tuple[int, int] | None:
+    """Where the first event's lines end and where the next event begins. Most servers end lines with LF: that is looked for first."""
+    at = buffer.find(b"\n\n")
+    found = None if at < 0 else (at, at + 2)
+    if buffer.find(b"\r", 0, len(buffer) if at < 0 else at) < 0:
+        return found
+    odd = _ODD_END.search(buffer)
+    return odd.span() if odd and (found is None or odd.start() < at) else found
 
 
 def error_of(name: str, status: int, headers: Mapping[str, str], data: bytes) -> UpstreamError:

@@ -54,7 +54,9 @@ class Dispatch:
                     retries -= 1
                     plan.append(deployment)
                     attempt.fail(error, final=False)
+                    request.recorded = False  # a client that leaves during the pause is for `account` to record
                     await asyncio.sleep(_RETRY_PAUSE_S * number)
+                    request.recorded = True
                     continue
                 final = not plan or isinstance(error, UpstreamRejected)
                 attempt.fail(error, final=final)
@@ -79,6 +81,7 @@ class _Running:
         self._request = request
         self._deployment = deployment
         self._number = number
+        self._route = "direct" if deployment.model == request.model and number == 1 else "fallback"
         self._started = time.perf_counter_ns()
         self._ttft_us: int | None = None
         self._recorded = False
@@ -88,9 +91,8 @@ class _Running:
     async def answer(self) -> Answer:
         request, deployment = self._request, self._deployment
         call = Call(upstream_model=deployment.upstream_model, body=request.body, request_id=request.id, traceparent=request.traceparent)
-        route = "direct" if deployment.model == request.model and self._number == 1 else "fallback"
         if request.stream and request.operation is Operation.CHAT:
-            return await self._begin_stream(call, route)
+            return await self._begin_stream(call)
         if request.operation is Operation.CHAT:
             completion = await deployment.provider.chat(call)
         else:
@@ -99,7 +101,7 @@ class _Running:
         if usage is None:
             usage = estimate(request.body, _generated(completion.body))
             completion.body["usage"] = usage.as_openai()
-        cost, saved = self._record(usage, route=route)
+        cost, saved = self._record(usage)
         deployment.cooldown.succeeded()
         return Answer(
             source=Source.MODEL,
@@ -108,10 +110,10 @@ class _Running:
             completion=completion,
             cost_microusd=cost,
             saved_microusd=saved,
-            route=route,
+            route=self._route,
         )
 
-    async def _begin_stream(self, call: Call, route: str) -> Answer:
+    async def _begin_stream(self, call: Call) -> Answer:
         """Hold the stream back until it has content: up to there another deployment can take over unseen."""
         pairs = self._deployment.provider.stream(call)
         held: deque[Json] = deque()
@@ -130,7 +132,7 @@ class _Running:
             raise
         self._ttft_us = (time.perf_counter_ns() - self._started) // 1000
         self._deployment.cooldown.succeeded()
-        answer = Answer(source=Source.MODEL, model=self._deployment.model, route=route)
+        answer = Answer(source=Source.MODEL, model=self._deployment.model, route=self._route)
         answer.stream = _Relay(self, answer, held, pairs)
         return answer
 
@@ -143,9 +145,7 @@ class _Running:
         status, name = (200, None) if complete else _status_of(error)
         if isinstance(error, UpstreamError):
             self._deployment.cooldown.failed(error)
-        answer.cost_microusd, answer.saved_microusd = self._record(
-            usage, route=answer.route, status=status, error=name, ended_early=not complete
-        )
+        answer.cost_microusd, answer.saved_microusd = self._record(usage, status=status, error=name, ended_early=not complete)
 
     def fail(self, error: BaseException, *, final: bool) -> None:
         """Record an attempt that gave no answer.
@@ -164,7 +164,6 @@ class _Running:
         self,
         usage: Usage,
         *,
-        route: str = "direct",
         status: int = 200,
         error: str | None = None,
         final: bool = True,
@@ -189,7 +188,7 @@ class _Running:
                 ttft_us=self._ttft_us,
                 status=status,
                 error=error,
-                route=route,
+                route=self._route,
                 ended_early=ended_early,
             ),
         )
@@ -229,8 +228,10 @@ class _Relay:
 
     async def _end(self, error: BaseException | None, *, complete: bool) -> None:
         self._over = True
-        self._attempt.stream_ended(self._answer, error, complete=complete)
-        await self._pairs.aclose()
+        try:
+            self._attempt.stream_ended(self._answer, error, complete=complete)
+        finally:
+            await self._pairs.aclose()
 
     async def aclose(self) -> None:
         """Stop the provider, and record what was used, if the stream has not ended by itself."""

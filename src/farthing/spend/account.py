@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from farthing.errors import FarthingError
+from farthing.errors import ClientGone, FarthingError
 from farthing.pipeline.stage import Next
 from farthing.ports import Meter
 from farthing.types import Answer, Request
-
-
-class ClientGone(FarthingError):
-    """The client went away before there was an answer. Seen in the ledger only."""
-
-    status = 499
-    type = "client_error"
-    code = "client_disconnected"
 
 
 class Account:

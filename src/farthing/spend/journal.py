@@ -40,7 +40,13 @@ class Segment:
         """A new file of ours."""
         path = directory / f"{new_id()}.jsonl"
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(fd).st_nlink == 0:
+                raise FileNotFoundError(f"another worker took {path.name} for a dead worker's before it was locked")
+        except OSError:
+            os.close(fd)
+            raise
         return cls(path, fd, 0)
 
     @classmethod
@@ -106,7 +112,7 @@ class Journal:
                 self._memory.append(line)
             else:
                 self.dropped += 1
-            if self.dropped in {0, 1} or self.dropped % 1000 == 0:
+            if (len(self._memory) + self.dropped) % 1000 == 1:
                 _log.error("ledger entry not written to disk: %s (kept in memory: %d, dropped: %d)", error, len(self._memory), self.dropped)
 
     def _write(self, data: bytes) -> None:

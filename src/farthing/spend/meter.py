@@ -58,7 +58,7 @@ class LedgerMeter:
             latency_us=attempt.latency_us,
             ttft_us=attempt.ttft_us,
             status=attempt.status,
-            error=attempt.error,
+            error=_bounded(attempt.error),
         )
         self._keep(entry, request)
         return spent, saved
@@ -79,7 +79,7 @@ class LedgerMeter:
             saved_microusd=saved,
             latency_us=(time.perf_counter_ns() - request.started_ns) // 1000,
             status=status,
-            error=str(fields.get("code") or fields.get("type")) if error else None,
+            error=_bounded(str(fields.get("code") or fields.get("type"))) if error else None,
         )
         self._keep(entry, request)
 
@@ -116,5 +116,5 @@ class LedgerMeter:
 
 
 def _bounded(text: str | None) -> str | None:
-    """What a caller named, as the ledger can hold it: short, and without NUL, which PostgreSQL's text does not know."""
+    """What a caller or a provider named, as the ledger can hold it: short, and without NUL, which PostgreSQL's text does not know."""
     return text if text is None or (len(text) <= _LONGEST_TEXT and "\0" not in text) else text.replace("\0", "")[:_LONGEST_TEXT]

@@ -23,15 +23,21 @@ _STOP_S = 45.0
 class Installation:
     """`with Installation(folder, settings) as farthing:` starts it and waits until it is ready; leaving stops it by SIGTERM.
 
-    `settings` are those of `farthing.yaml`; `environ` adds environment variables. The folder must not lie below /root, which the embedded
-    PostgreSQL cannot read. Output is in `log`.
+    `settings` are those of `farthing.yaml`; `environ` adds environment variables. The data are in `folder/data_name`. The folder must not
+    lie below /root, which the embedded PostgreSQL cannot read. Output is in `log`.
     """
 
     def __init__(
-        self, folder: Path, settings: Mapping[str, Any] | None = None, *, workers: int = 1, environ: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        workers: int = 1,
+        environ: Mapping[str, str] | None = None,
+        data_name: str = "data",
     ) -> None:
         self.folder = folder
-        self.data = folder / "data"
+        self.data = folder / data_name
         self.log = folder / "farthing.log"
         self.settings = folder / "farthing.yaml"
         self.workers = workers
@@ -70,6 +76,15 @@ class Installation:
         """The local chat model's process, if it lives."""
         return [pid for pid, command in _children(self.pid) if "chat_server" in command]
 
+    def postmaster_pid(self) -> int:
+        """The embedded PostgreSQL. Raises OSError while it is not running."""
+        return int((self.data / "postgres" / "postmaster.pid").read_text(encoding="utf-8").split("\n", 1)[0])
+
+    @property
+    def database_url(self) -> str:
+        """The embedded PostgreSQL, for whoever wants to look for himself. See docs/schema.md."""
+        return f"postgresql://postgres@/postgres?host={self.data / 'postgres'}"
+
     def start(self) -> None:
         """Start it and wait until /readyz says 200. Raises `RuntimeError` with its output when it does not get there."""
         command = [sys.executable, "-m", "farthing.cli.main", "up", "--port", str(self.port), "--workers", str(self.workers)]
@@ -96,6 +111,13 @@ class Installation:
             process.kill()
             process.wait()
             raise
+
+    def kill(self) -> None:
+        """`kill -9` of the supervisor alone. What it started is left to itself."""
+        process, self._process = self._process, None
+        assert process is not None
+        process.kill()
+        process.wait()
 
     def get(self, path: str, *, key: str | None = None) -> tuple[int, bytes]:
         """A GET on a connection of its own: (status, body); status 0 when nobody answers."""

@@ -1,0 +1,92 @@
+"""What an installation shows from outside, for tests that count: the gauges of /metrics and the totals of the ledger."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from farthing.testing.installation import Installation
+from farthing.testing.upstream import ScriptedUpstream
+
+_GAUGE = re.compile(r"^(farthing_[a-z_]+) ([0-9.e+]+)$", re.MULTILINE)
+_POLL_S = 0.02
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """The ledger's totals: requests, attempts at providers, requests that ended in an error, and micro-dollars."""
+
+    requests: int
+    attempts: int
+    errors: int
+    spent: int
+    saved: int
+
+
+class Probe:
+    """Looks at one installation with one worker in front of one upstream. Every wait has a deadline and tells what it saw."""
+
+    def __init__(self, farthing: Installation, upstream: ScriptedUpstream) -> None:
+        self.farthing = farthing
+        self.upstream = upstream
+
+    def gauges(self) -> dict[str, float]:
+        """The gauges without labels, by their Prometheus name."""
+        status, body = self.farthing.get("/metrics", key=self.farthing.key)
+        assert status == 200, body
+        return {name: float(value) for name, value in _GAUGE.findall(body.decode())}
+
+    def in_flight(self) -> int:
+        """Requests under way, without the one that asks."""
+        return int(self.gauges()["farthing_requests_in_flight"]) - 1
+
+    def until(self, gauge: str, value: float, timeout: float = 5.0) -> None:
+        """Wait until a gauge has a value."""
+        deadline = time.monotonic() + timeout
+        while (seen := self.gauges()[gauge]) != value:
+            assert time.monotonic() < deadline, f"{gauge} stays at {seen} instead of {value}"
+            time.sleep(_POLL_S)
+
+    def quiet(self, timeout: float = 8.0) -> Totals:
+        """Wait until nothing is under way and the ledger's store has every row; what the ledger says then.
+
+        Nothing under way: no request, no flight, and as many connections to the upstream as the upstream has itself.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            seen = self.gauges()
+            under_way = (seen["farthing_requests_in_flight"] - 1, seen["farthing_flights"], seen["farthing_ledger_backlog"])
+            open_here, open_there = seen["farthing_upstream_connections"], self.upstream.open_connections
+            if under_way == (0, 0, 0) and open_here == open_there:
+                break
+            assert time.monotonic() < deadline, f"not quiet: requests, flights, backlog {under_way}; connections {open_here}, {open_there}"
+            time.sleep(_POLL_S)
+        assert seen["farthing_ledger_dropped"] == 0
+        found = self.farthing.report()
+        return Totals(
+            requests=found["requests"],
+            attempts=found["attempts"],
+            errors=found["errors"],
+            spent=found["spent_microusd"],
+            saved=found["saved_microusd"],
+        )
+
+    @contextmanager
+    def adds(self, *, requests: int = 1, attempts: int | None = None, errors: int | None = None) -> Iterator[None]:
+        """What happens inside adds exactly this to the ledger, and leaves nothing behind: no request, flight or connection.
+
+        One idle connection to the upstream may stay; None: not looked at.
+        """
+        before = self.quiet()
+        connections = self.gauges()["farthing_upstream_connections"]
+        yield
+        after = self.quiet()
+        assert after.requests - before.requests == requests, f"{before} {after}"
+        if attempts is not None:
+            assert after.attempts - before.attempts == attempts, f"{before} {after}"
+        if errors is not None:
+            assert after.errors - before.errors == errors, f"{before} {after}"
+        assert self.gauges()["farthing_upstream_connections"] <= max(connections, 1)
