@@ -56,6 +56,16 @@ def local(folders: Path) -> Iterator[Installation]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def crowd(folders: Path, upstream: ScriptedUpstream) -> Iterator[Installation]:
+    """Two workers, the scripted upstream and the local model; `either` is the local model with the upstream behind it."""
+    settings = scripted(upstream, local={"restart_wait_s": 0.05})
+    deployments = [{"provider": "local", "upstream_model": "smollm2-135m"}, {"provider": "up", "upstream_model": "fast", "weight": 0}]
+    settings["models"]["either"] = {"deployments": deployments}  # type: ignore[index]  # as `scripted` makes it
+    with Installation(folders / "crowd", settings, workers=2) as running:
+        yield running
+
+
 @pytest.fixture
 def up(upstream: ScriptedUpstream) -> Iterator[ScriptedUpstream]:
     """The scripted upstream for one test: afterwards it echoes again."""

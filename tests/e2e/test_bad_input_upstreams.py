@@ -13,7 +13,7 @@ from probes import Probe
 from farthing.testing import malformed
 from farthing.testing.installation import Installation
 from farthing.testing.raw_client import RawClient
-from farthing.testing.replies import Reply, error
+from farthing.testing.replies import Reply, completion, error
 from farthing.testing.upstream import ScriptedUpstream
 
 # The reply; the status and code that the caller of a whole answer gets; those that the caller of a stream gets.
@@ -48,6 +48,8 @@ BEFORE_CONTENT: dict[str, tuple[Callable[[], Reply], int, str]] = {
     **{name: case for name, case in WHOLE.items() if name not in {"close_mid_body", "reset_mid_body", "stall_mid_body"}},
     "stream_stalls_after_headers": (malformed.stall_after_headers, 504, "upstream_timeout"),
     "error_first_event": (malformed.error_first_event, 502, "upstream_unavailable"),
+    "gigantic_line": (malformed.gigantic_line, 502, "upstream_malformed"),
+    "unfinished_utf8": (malformed.unfinished_utf8, 502, "upstream_malformed"),
     "stream_without_content": (lambda: malformed.broken_off(()), 502, "upstream_unavailable"),
     "only_done": (lambda: Reply(parts=(b"data: [DONE]\n\n",)), 502, "upstream_malformed"),
 }
@@ -58,8 +60,6 @@ IN_MID_STREAM: dict[str, tuple[Callable[[], Reply], str]] = {
     "reset_mid_body": (malformed.reset_mid_body, "upstream_unavailable"),
     "stall_mid_body": (malformed.stall_mid_body, "upstream_timeout"),
     "endless_stream": (malformed.endless_stream, "upstream_malformed"),
-    "gigantic_line": (malformed.gigantic_line, "upstream_malformed"),
-    "unfinished_utf8": (malformed.unfinished_utf8, "upstream_malformed"),
 }
 
 
@@ -142,7 +142,7 @@ async def test_stream_in_odd_pieces_is_a_good_stream(name: str, strict: Installa
 
 async def test_broken_answers_are_not_kept_for_the_next_one(strict: Installation, up: ScriptedUpstream):
     asked = question(stream=True)
-    up.script("fast", malformed.close_mid_body(), malformed.error_mid_stream(), malformed.stream(("whole",)))
+    up.script("fast", malformed.close_mid_body(), malformed.error_mid_stream(), completion("whole"))
     async with caller(strict) as client:
         for _ in range(2):
             await client.post(asked)

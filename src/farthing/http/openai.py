@@ -50,7 +50,7 @@ class OpenAIDoors:
             raise
         answer = await self._flow(request)
         if answer.stream is not None:
-            await send_stream(send, _headers(request, answer), request, answer)
+            await send_stream(scope, send, _headers(request, answer), request, answer)
         else:
             await send_whole(scope, send, 200, _headers(request, answer), answer.body or b"")
 

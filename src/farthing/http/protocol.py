@@ -11,6 +11,42 @@ from farthing.http.asgi import DIRECT, LIFELINE, Headers
 from farthing.types import Lifeline
 
 MAX_HEAD_BYTES = 64 * 1024
+_MOST_CORKED = 64 * 1024
+
+
+class Cork:
+    """A transport that joins what is written in one turn of the event loop into one write, for streams whose pieces come in bursts."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def write(self, data: bytes) -> None:
+        """Keep for the end of this turn, or until there is much."""
+        if not self._parts:
+            self._loop.call_soon(self._flush)
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size > _MOST_CORKED:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._parts:
+            data = b"".join(self._parts)
+            self._parts.clear()
+            self._size = 0
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Write what is kept, and close."""
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether the connection is going down."""
+        return self._transport.is_closing()
 
 
 class Direct:
@@ -31,6 +67,11 @@ class Direct:
         body = bytes(cycle.body)
         cycle.body.clear()
         return body
+
+    def cork(self) -> None:
+        """Join the writes of the answer that follows."""
+        cycle = self._cycle
+        cycle.transport = Cork(cycle.transport, asyncio.get_running_loop())  # type: ignore[assignment]  # as much of one as uvicorn uses
 
     def respond(self, status: int, headers: Headers, body: bytes) -> bool:
         """Send a whole answer whose header values are ours; False when nothing was done."""

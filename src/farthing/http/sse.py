@@ -12,7 +12,7 @@ import time
 import msgspec
 
 from farthing.errors import FarthingError
-from farthing.http.asgi import Headers, Send
+from farthing.http.asgi import DIRECT, Headers, Scope, Send
 from farthing.types import Answer, Json, Request, Source, dollars
 
 _encode = msgspec.json.Encoder().encode
@@ -24,11 +24,14 @@ _STREAM_HEADERS = [
 ]
 
 
-async def send_stream(send: Send, headers: Headers, request: Request, answer: Answer) -> None:
+async def send_stream(scope: Scope, send: Send, headers: Headers, request: Request, answer: Answer) -> None:
     """Write a stream to the client. Closes it whatever happens."""
     stream = answer.stream
     assert stream is not None
     last: Json = {}
+    direct = scope.get(DIRECT)
+    if direct is not None:
+        direct.cork()
     try:
         await send({"type": "http.response.start", "status": 200, "headers": [*headers, *_STREAM_HEADERS]})
         try:
