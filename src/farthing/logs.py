@@ -40,15 +40,15 @@ _MAX_SAFE_INT = 2**63
 
 _SECRETS = (
     (re.compile(r"\b((?:fk|sk|pk|rk)-)[A-Za-z0-9_\-]{6,}"), rf"\1{_MASK}"),
-    (re.compile(r"\b(Bearer|Basic)(\s+|%20)[A-Za-z0-9._~+/=\-]{4,}", re.IGNORECASE), rf"\1 {_MASK}"),
+    (re.compile(r"\b(Bearer|Basic)(\s+|%20)[A-Za-z0-9._~+/=\-]{4,}", re.IGNORECASE | re.ASCII), rf"\1 {_MASK}"),
     (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}|\bAIza[A-Za-z0-9_\-]{20,}|\bgh[pousr]_[A-Za-z0-9]{20,}"), _MASK),
     (re.compile(r"\beyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]+(?:\.[A-Za-z0-9_\-]*)?"), _MASK),
-    (re.compile(r"([a-z][a-z0-9+.\-]{0,20}://[^\s/:@]{0,64}:)[^\s/@]{1,256}@", re.IGNORECASE), rf"\1{_MASK}@"),
+    (re.compile(r"([a-z][a-z0-9+.\-]{0,20}://[^\s/:@]{0,64}:)[^\s/@]{1,256}@", re.IGNORECASE | re.ASCII), rf"\1{_MASK}@"),
     (
         re.compile(
             r"""((?:api[_\-]?key|access[_\-]?token|auth[_\-]?token|client[_\-]?secret|password|passwd|secret)["']?\s{0,3}[:=]\s{0,3}["']?)"""
             r"""[^\s"',;&}\]]{3,}""",
-            re.IGNORECASE,
+            re.IGNORECASE | re.ASCII,
         ),
         rf"\1{_MASK}",
     ),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from typing import Protocol
+from typing import Protocol, cast
 
 from farthing import instruments as names
 from farthing.errors import SettingsError
@@ -21,11 +21,14 @@ from farthing.otlp_encoding import Parent, Sample
 from farthing.settings import TelemetrySettings
 from farthing.types import ANONYMOUS, Json, LedgerEntry, Operation, Request
 
-_TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_Fields = tuple[str, str, str, str, str | None]
 _LONGEST_TRACEPARENT = 256
 _SAMPLED, _RANDOM = 0x01, 0x02
+_ODD = frozenset("13579bdf")
+_NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
 _RANDOMNESS_BITS = 56
-"""The part of a trace id that is random: its last seven bytes (W3C Trace Context, level 2)."""
+"""The part of a trace id that is random: its last seven bytes (W3C Trace Context, level 2). So are those of a request's id."""
 _RANDOMNESS = (1 << _RANDOMNESS_BITS) - 1
 _MAX_QUEUE = 4096
 _MAX_INT64 = 2**63
@@ -49,8 +52,8 @@ class SpanSink(Protocol):
 
 def parse(traceparent: str) -> Parent | None:
     """The caller's span by its `traceparent` header (W3C Trace Context, 3.2); None when the header is not valid."""
-    match = _match(traceparent)
-    return match and Parent(trace_id=int(match[2], 16), span_id=int(match[3], 16), sampled=bool(int(match[4], 16) & _SAMPLED))
+    fields = _fields(traceparent)
+    return fields and _parent(fields)
 
 
 def outgoing(traceparent: str | None) -> str | None:
@@ -58,22 +61,39 @@ def outgoing(traceparent: str | None) -> str | None:
 
     A header of a version to come is passed on as version 00 with the flags that version 00 knows, as the standard asks.
     """
-    match = _match(traceparent) if traceparent is not None else None
-    return match and f"00-{match[2]}-{match[3]}-{int(match[4], 16) & (_SAMPLED | _RANDOM):02x}"
+    fields = None if traceparent is None else _fields(traceparent)
+    if fields is None:
+        return None
+    _, trace_id, span_id, flags, _ = fields
+    return f"00-{trace_id}-{span_id}-{int(flags, 16) & (_SAMPLED | _RANDOM):02x}"
 
 
-def _match(traceparent: str) -> re.Match[str] | None:
+def _fields(traceparent: str) -> _Fields | None:
+    """Version, trace id, span id and flags in lower-case hex, and what a later version has appended; None when it is not valid."""
     if len(traceparent) > _LONGEST_TRACEPARENT:
         return None
     match = _TRACEPARENT.fullmatch(traceparent)
-    return None if match and match[1] == "00" and match[5] else match
+    if match is None:
+        return None
+    version, trace_id, span_id, _, more = fields = cast("_Fields", match.groups())
+    if version == "ff" or (version == "00" and more) or trace_id == _NO_TRACE or span_id == _NO_SPAN:
+        return None
+    return fields
+
+
+def _is_sampled(fields: _Fields) -> bool:
+    return fields[3][1] in _ODD
+
+
+def _parent(fields: _Fields) -> Parent:
+    return Parent(trace_id=int(fields[1], 16), span_id=int(fields[2], 16), sampled=_is_sampled(fields))
 
 
 class Tracing:
     """An observer that makes spans. Without a sink it does nothing.
 
-    A request is sampled when its caller's trace is, else (no trace, or an unauthenticated caller) at `sample_ratio`, by its trace id: all
-    attempts of a request or none.
+    A request is sampled when its caller's trace is, else (no trace, or a caller without a key) at `sample_ratio`, by its id: all attempts
+    of a request or none.
     """
 
     def __init__(self, sink: SpanSink | None, *, sample_ratio: float) -> None:
@@ -96,12 +116,13 @@ class Tracing:
         if self._sink is None:
             return
         try:
-            parent = parse(request.traceparent) if request.traceparent is not None else None
-            if parent is not None and request.principal is not ANONYMOUS:
-                sampled = parent.sampled
+            fields = None if request.traceparent is None else _fields(request.traceparent)
+            if fields is None or request.principal is ANONYMOUS:
+                sampled = (request.id.int & _RANDOMNESS) < self._threshold
             else:
-                sampled = ((parent.trace_id if parent else request.id.int) & _RANDOMNESS) < self._threshold
+                sampled = _is_sampled(fields)
             if sampled:
+                parent = fields and _parent(fields)
                 sample = Sample(entry=entry, parent=parent, parameters=_parameters(request), ended_ns=time.time_ns())
                 self._sink.offer(sample)
         except Exception:  # noqa: BLE001  # telemetry must not cost an answer

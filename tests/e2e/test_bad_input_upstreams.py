@@ -121,7 +121,7 @@ async def test_stream_that_breaks_after_content_ends_in_an_error_event(
         assert (status, headers["x-farthing-source"]) == (200, "model")
         assert json.loads(events[0])["choices"][0]["delta"]["role"] == "assistant"
         assert json.loads(events[-1])["error"]["code"] == code
-        assert b"[DONE]" not in body
+        assert b"data: [DONE]" not in body
     up.script("fast")
     assert (await ask(strict, stream=True))[0] == 200
 

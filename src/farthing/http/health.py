@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import msgspec
@@ -21,7 +22,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HealthDoors:
-    """`state` is asked at each call; `metrics` returns Prometheus text for all workers."""
+    """`state` is asked at each call; `metrics` returns Prometheus text for all workers; it reads files and runs in a thread."""
 
     def __init__(self, state: Callable[[], State], metrics: Callable[[], bytes]) -> None:
         self._state = state
@@ -43,7 +44,7 @@ class HealthDoors:
     async def metrics(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         """GET /metrics: Prometheus text."""
         del scope, receive
-        body = self._metrics()
+        body = await asyncio.to_thread(self._metrics)
         headers = [*_ids(request), _METRICS_TYPE, (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})

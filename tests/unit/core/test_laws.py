@@ -45,7 +45,7 @@ def hook(event, args):
             seen.append(f"writes {path}")
         elif blame() and not str(path).endswith((".py", ".pyc")):
             seen.append(f"{blame()} reads {path}")
-    elif event in {"socket.connect", "socket.bind", "socket.getaddrinfo", "subprocess.Popen", "os.fork", "os.mkdir", "os.putenv", "os.rename"}:
+    elif event in {"socket.connect", "socket.bind", "socket.getaddrinfo", "subprocess.Popen", "os.fork", "os.mkdir", "os.putenv"}:
         seen.append(f"{event} {args[:2]!r}")
 
 class Watched(type(os.environ)):
@@ -103,7 +103,9 @@ def test_importing_the_package_loads_nothing_of_it() -> None:
 
 
 def test_the_witness_sees_what_it_should(tmp_path: Path) -> None:
-    (tmp_path / "guilty.py").write_text(f"import os\nos.environ.get('HOME')\nopen({str(tmp_path / 'out')!r}, 'w').close()\n", encoding="utf-8")
+    (tmp_path / "guilty.py").write_text(
+        f"import os\nos.environ.get('HOME')\nopen({str(tmp_path / 'out')!r}, 'w').close()\n", encoding="utf-8"
+    )
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{WITNESS}"
     given = msgspec.json.encode([str(tmp_path), ["guilty"]]).decode()
     done = subprocess.run([sys.executable, "-B", "-c", code, given], capture_output=True, check=True, timeout=60)
@@ -116,7 +118,7 @@ def test_the_witness_sees_what_it_should(tmp_path: Path) -> None:
 def test_no_module_keeps_state(path: Path) -> None:
     """Tables in capitals are constants as long as nobody changes them; any other container at module level is state."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    tables = {}
+    tables: dict[str, ast.expr] = {}
     for node in tree.body:
         value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
         if value is not None and _is_container(value):

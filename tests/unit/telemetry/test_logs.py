@@ -94,7 +94,7 @@ def test_ordinary_text_is_left_alone() -> None:
 
 @given(st.text() | st.from_regex("|".join(pattern.pattern for pattern, _ in logs._SECRETS)))
 def test_a_text_with_a_secret_always_has_a_hint_of_it(text: str) -> None:
-    assert logs.mask(text) == text or any(hint in text.lower() for hint in logs._HINTS) or "ſ" in text
+    assert logs.mask(text) == text or any(hint in text.lower() for hint in logs._HINTS)
 
 
 def test_a_key_cut_by_the_end_of_a_long_text_does_not_show() -> None:
