@@ -182,9 +182,9 @@ class ExactCacheSettings(_Section):
     max_known_keys: Count = 100_000
     """Keys of answers in PostgreSQL that a worker remembers; a miss among them asks nobody."""
     read_timeout_s: Seconds = 0.1
-    write_queue: Count = 1024
+    write_queue: Count = 2048
     """Answers that wait to be written to PostgreSQL. When it is full, new ones stay in this worker's memory only."""
-    write_rate: Count = 400
+    write_rate: Count = 100
     """Answers a second that a worker writes to PostgreSQL at most: under a flood of new questions the database is not the victim."""
 
 

@@ -77,8 +77,8 @@ class Supervisor:
             await self._start(listener)
             await self._stopping.wait()
         finally:
+            listener.close()  # the workers close theirs: who comes now is refused, not kept waiting
             await self._stop()
-            listener.close()
             lock.close()
 
     async def _start(self, listener: socket.socket) -> None:

@@ -95,7 +95,7 @@ class Extras(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     dry_run: bool = False
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
+class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Tokens, by OpenAI's convention.
 
     `input` counts all input tokens, those read from or written to a provider's prompt cache included; `output` all output tokens,
@@ -251,7 +251,7 @@ class Answer(msgspec.Struct, kw_only=True):
     mode: str = "normal"
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one dispatch attempt was. `final`: no further attempt follows for this request. Durations in microseconds."""
 
     number: int
@@ -270,7 +270,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     ended_early: bool = False
 
 
-class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
+class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One row of the ledger: one dispatch attempt, or one request that ended without any (cache hit, refusal).
 
     `id` is a UUIDv7, so it carries the time of the entry. `final` marks the one entry that settled its request: requests are counted by
@@ -317,7 +317,7 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
-class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An exact-cache entry as the shared tier keeps it.
 
     `key` is a 32-byte digest that already covers tenant, namespace and the normalised request. `payload` is opaque to the store.

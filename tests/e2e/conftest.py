@@ -94,6 +94,7 @@ def strict(folders: Path, upstream: ScriptedUpstream) -> Iterator[Installation]:
         upstream,
         server={"header_timeout_s": 1, "body_timeout_s": 1, "max_body_bytes": 2**20},
         ledger={"flush_interval_s": 0.02, "unauthenticated_rows_per_minute": 100_000},
+        telemetry={"log_requests": True},
     )
     provider = settings["providers"]["up"]  # type: ignore[index]  # as `scripted` makes it
     provider |= {"first_token_timeout_s": 1, "idle_timeout_s": 1, "total_timeout_s": 5, "max_response_bytes": 2**20, "retries": 0}

@@ -88,7 +88,7 @@ def new_key(farthing: Installation, tenant: str, **more: object) -> Row:
     return made
 
 
-def ask(farthing: Installation, key: str, text: str, model: str = "fast", **more: object) -> httpx.Response:
+def ask(farthing: Installation, key: str, text: str, /, model: str = "fast", **more: object) -> httpx.Response:
     """One chat request on a connection of its own."""
     body = {"model": model, "messages": [{"role": "user", "content": text}], **more}
     return httpx.post(f"{farthing.base_url}/chat/completions", json=body, headers={"authorization": f"Bearer {key}"}, timeout=60)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import msgspec
 
@@ -74,19 +73,38 @@ class Probe:
             saved=found["saved_microusd"],
         )
 
-    @contextmanager
-    def adds(self, *, requests: int = 1, attempts: int | None = None, errors: int | None = None) -> Iterator[None]:
+    def adds(self, *, requests: int = 1, attempts: int | None = None, errors: int | None = None, idle: int = 1) -> Balance:
         """What happens inside adds exactly this to the ledger, and leaves nothing behind: no request, flight or connection.
 
-        One idle connection to the upstream may stay; None: not looked at.
+        None: not looked at. At most `idle` connections to the upstream stay open, if there were not more before. In a coroutine, use
+        `async with`: the loop must turn while the probe looks.
         """
-        before = self.quiet()
-        connections = self.gauges()["farthing_upstream_connections"]
-        yield
-        after = self.quiet()
-        assert after.requests - before.requests == requests, f"{before} {after}"
-        if attempts is not None:
-            assert after.attempts - before.attempts == attempts, f"{before} {after}"
-        if errors is not None:
-            assert after.errors - before.errors == errors, f"{before} {after}"
-        assert self.gauges()["farthing_upstream_connections"] <= max(connections, 1)
+        return Balance(self, requests=requests, attempts=attempts, errors=errors, idle=idle)
+
+
+class Balance:
+    """See `Probe.adds`."""
+
+    def __init__(self, probe: Probe, *, requests: int, attempts: int | None, errors: int | None, idle: int) -> None:
+        self._probe = probe
+        self._expected = {"requests": requests, "attempts": attempts, "errors": errors}
+        self._idle = idle
+
+    def __enter__(self) -> None:
+        self._before = self._probe.quiet()
+        self._connections = self._probe.gauges()["farthing_upstream_connections"]
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            return
+        after = self._probe.quiet()
+        for name, expected in self._expected.items():
+            seen = getattr(after, name) - getattr(self._before, name)
+            assert expected in {None, seen}, f"{seen} more {name} instead of {expected}: {self._before} {after}"
+        assert self._probe.gauges()["farthing_upstream_connections"] <= max(self._connections, self._idle)
+
+    async def __aenter__(self) -> None:
+        await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        await asyncio.to_thread(self.__exit__, kind)

@@ -104,9 +104,9 @@ def check(answer: tuple[int, dict[str, str], Any], status: int, code: str, param
 
 
 @pytest.mark.parametrize("name", NOT_JSON)
-async def test_body_that_is_not_a_json_object_is_refused(name: str, strict: Installation, strict_probe: Probe, up: ScriptedUpstream):
+async def test_body_that_is_not_a_json_object_is_refused(name: str, strict: Installation, strict_probe: Probe, up: ScriptedUpstream) -> None:
     received = up.received
-    with strict_probe.adds(requests=1, attempts=0, errors=1):
+    async with strict_probe.adds(requests=1, attempts=0, errors=1):
         check(await post(strict, NOT_JSON[name]), 400, "invalid_request")
     assert up.received == received
 
@@ -114,10 +114,10 @@ async def test_body_that_is_not_a_json_object_is_refused(name: str, strict: Inst
 @pytest.mark.parametrize("name", WRONG_TYPES)
 async def test_wrong_type_is_refused_with_the_name_of_its_field(
     name: str, strict: Installation, strict_probe: Probe, up: ScriptedUpstream
-):
+) -> None:
     fields, param = WRONG_TYPES[name]
     received = up.received
-    with strict_probe.adds(requests=1, attempts=0, errors=1):
+    async with strict_probe.adds(requests=1, attempts=0, errors=1):
         check(await post(strict, json.dumps({**GOOD, **fields}).encode()), 400, "invalid_request", param)
     assert up.received == received
 
@@ -134,26 +134,33 @@ async def test_wrong_type_is_refused_with_the_name_of_its_field(
         ({"encoding_format": "hex"}, "encoding_format"),
     ],
 )
-async def test_wrong_embeddings_request_is_refused(fields: dict[str, Any], param: str, strict: Installation, strict_probe: Probe):
-    with strict_probe.adds(requests=1, attempts=0, errors=1):
+async def test_wrong_embeddings_request_is_refused(fields: dict[str, Any], param: str, strict: Installation, strict_probe: Probe) -> None:
+    async with strict_probe.adds(requests=1, attempts=0, errors=1):
         body = json.dumps({"model": "fast", "input": "x", **fields}).encode()
         check(await post(strict, body, "/v1/embeddings"), 400, "invalid_request", param)
 
 
-async def test_two_hundred_levels_in_an_unknown_field_pass_through(strict: Installation, strict_probe: Probe, up: ScriptedUpstream):
+@pytest.mark.parametrize("levels", [200, 5000])
+async def test_too_many_levels_are_refused_even_in_an_unknown_field(levels: int, strict: Installation, strict_probe: Probe) -> None:
+    async with strict_probe.adds(requests=1, attempts=0, errors=1):
+        body = json.dumps({**GOOD, "deep": 0}).encode().replace(b"0", b"[" * levels + b"]" * levels)
+        check(await post(strict, body), 400, "invalid_request")
+
+
+async def test_a_hundred_levels_in_an_unknown_field_pass_through(strict: Installation, strict_probe: Probe, up: ScriptedUpstream) -> None:
     deep: Any = "the bottom"
-    for _ in range(200):
+    for _ in range(100):
         deep = [deep]
-    with strict_probe.adds(requests=1, attempts=1, errors=0):
+    async with strict_probe.adds(requests=1, attempts=1, errors=0):
         status, _, body = await post(strict, json.dumps({**GOOD, "deep": deep}).encode())
     assert status == 200, body
     assert up.requests[-1].body["deep"] == deep
 
 
 @pytest.mark.parametrize("announced", [True, False])
-async def test_fifty_megabytes_are_refused_before_they_are_read(announced: bool, strict: Installation, strict_probe: Probe):  # noqa: FBT001 - a case
+async def test_fifty_megabytes_are_refused_before_they_are_read(announced: bool, strict: Installation, strict_probe: Probe) -> None:  # noqa: FBT001 - a case
     """Announced by content-length, the body is refused at once; in chunks, as soon as it is past the limit."""
-    with strict_probe.adds(requests=1, attempts=0, errors=1):
+    async with strict_probe.adds(requests=1, attempts=0, errors=1):
         async with RawClient(strict.port, timeout=10) as client:
             head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {strict.key}\r\n"
             size = 50 * 2**20
@@ -166,43 +173,43 @@ async def test_fifty_megabytes_are_refused_before_they_are_read(announced: bool,
             assert await client.rest() == b""
 
 
-def test_the_sdk_is_told_that_its_fifty_megabytes_are_too_much(strict: Installation, strict_probe: Probe):
+def test_the_sdk_is_told_that_its_fifty_megabytes_are_too_much(strict: Installation, strict_probe: Probe) -> None:
     with strict_probe.adds(requests=1, attempts=0, errors=1), OpenAI(base_url=strict.base_url, api_key=strict.key, max_retries=0) as client:
         with pytest.raises(APIStatusError) as caught:
             client.chat.completions.create(model="fast", messages=[{"role": "user", "content": "x" * 50 * 2**20}])
         assert (caught.value.status_code, caught.value.code) == (413, "body_too_large")
 
 
-async def test_unknown_model_is_refused_with_the_names_that_exist(strict: Installation, strict_probe: Probe):
-    with strict_probe.adds(requests=1, attempts=0, errors=1):
+async def test_unknown_model_is_refused_with_the_names_that_exist(strict: Installation, strict_probe: Probe) -> None:
+    async with strict_probe.adds(requests=1, attempts=0, errors=1):
         answer = await post(strict, json.dumps({**GOOD, "model": "gpt-9"}).encode())
         check(answer, 404, "model_not_found", "model")
     assert "fast, strong" in answer[2]["error"]["message"]
 
 
 @pytest.mark.parametrize("name", ["", " ", "fast\n", "../fast", "x" * 100_000, "fast\u0000", "FAST", "🌍"])
-async def test_odd_model_names_are_unknown_models(name: str, strict: Installation, strict_probe: Probe):
-    with strict_probe.adds(requests=1, attempts=0, errors=1):
+async def test_odd_model_names_are_unknown_models(name: str, strict: Installation, strict_probe: Probe) -> None:
+    async with strict_probe.adds(requests=1, attempts=0, errors=1):
         answer = await post(strict, json.dumps({**GOOD, "model": name}).encode())
         check(answer, 404, "model_not_found", "model")
     assert len(answer[2]["error"]["message"]) < 1000
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/chat", "/v1/chat/completions/", "/v1/completions", "/admin", "/../etc/passwd", "//"])
-async def test_unknown_door_is_an_error_object(path: str, strict: Installation, strict_probe: Probe):
-    with strict_probe.adds(requests=0):
+async def test_unknown_door_is_an_error_object(path: str, strict: Installation, strict_probe: Probe) -> None:
+    async with strict_probe.adds(requests=0):
         check(await post(strict, b"{}", path), 404, "not_found")
 
 
-async def test_wrong_method_is_an_error_object(strict: Installation, strict_probe: Probe):
-    with strict_probe.adds(requests=0):
+async def test_wrong_method_is_an_error_object(strict: Installation, strict_probe: Probe) -> None:
+    async with strict_probe.adds(requests=0):
         async with RawClient(strict.port, headers={"authorization": f"Bearer {strict.key}"}) as client:
             await client.request("GET", "/v1/chat/completions")
             status, headers, body = await client.answer()
             check((status, headers, json.loads(body)), 405, "method_not_allowed")
 
 
-async def test_refused_body_leaves_its_connection_usable(strict: Installation):
+async def test_refused_body_leaves_its_connection_usable(strict: Installation) -> None:
     async with RawClient(strict.port, headers={"authorization": f"Bearer {strict.key}"}) as client:
         for body, expected in ((b"{", 400), (json.dumps({**GOOD, "n": "x"}).encode(), 400), (json.dumps(GOOD).encode(), 200)):
             await client.post(body)

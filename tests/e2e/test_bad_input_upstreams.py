@@ -88,9 +88,9 @@ def check_error(answer: tuple[int, dict[str, str], bytes], status: int, code: st
 
 
 @pytest.mark.parametrize("name", WHOLE)
-async def test_malformed_whole_answer_is_an_error_with_a_status(name: str, strict: Installation, strict_probe: Probe, up: ScriptedUpstream):
+async def test_malformed_whole_answer_is_an_error_with_a_status(name: str, strict: Installation, strict_probe: Probe, up: ScriptedUpstream) -> None:
     reply, status, code = WHOLE[name]
-    with strict_probe.adds(requests=1, attempts=1, errors=1):
+    async with strict_probe.adds(requests=1, attempts=1, errors=1):
         up.script("fast", reply())
         check_error(await ask(strict), status, code)
     up.script("fast")
@@ -100,9 +100,9 @@ async def test_malformed_whole_answer_is_an_error_with_a_status(name: str, stric
 @pytest.mark.parametrize("name", BEFORE_CONTENT)
 async def test_stream_that_fails_before_its_first_content_is_an_error_with_a_status(
     name: str, strict: Installation, strict_probe: Probe, up: ScriptedUpstream
-):
+) -> None:
     reply, status, code = BEFORE_CONTENT[name]
-    with strict_probe.adds(requests=1, attempts=1, errors=1):
+    async with strict_probe.adds(requests=1, attempts=1, errors=1):
         up.script("fast", reply())
         check_error(await ask(strict, stream=True), status, code)
     up.script("fast")
@@ -112,9 +112,9 @@ async def test_stream_that_fails_before_its_first_content_is_an_error_with_a_sta
 @pytest.mark.parametrize("name", IN_MID_STREAM)
 async def test_stream_that_breaks_after_content_ends_in_an_error_event(
     name: str, strict: Installation, strict_probe: Probe, up: ScriptedUpstream
-):
+) -> None:
     reply, code = IN_MID_STREAM[name]
-    with strict_probe.adds(requests=1, attempts=1, errors=1):
+    async with strict_probe.adds(requests=1, attempts=1, errors=1):
         up.script("fast", reply())
         status, headers, body = await ask(strict, stream=True)
         events = [event.removeprefix(b"data: ") for event in body.split(b"\n\n") if event]
@@ -127,12 +127,12 @@ async def test_stream_that_breaks_after_content_ends_in_an_error_event(
 
 
 @pytest.mark.parametrize("name", ["split_utf8", "slow_drip"])
-async def test_stream_in_odd_pieces_is_a_good_stream(name: str, strict: Installation, strict_probe: Probe, up: ScriptedUpstream):
+async def test_stream_in_odd_pieces_is_a_good_stream(name: str, strict: Installation, strict_probe: Probe, up: ScriptedUpstream) -> None:
     reply, text = {
         "split_utf8": (malformed.split_utf8(), "Grüße, 世界 🌍"),
         "slow_drip": (malformed.slow_drip(delay=0.001), "Hello"),
     }[name]
-    with strict_probe.adds(requests=1, attempts=1, errors=0):
+    async with strict_probe.adds(requests=1, attempts=1, errors=0):
         up.script("fast", reply)
         async with caller(strict) as client:
             await client.post(question(stream=True))
@@ -140,7 +140,7 @@ async def test_stream_in_odd_pieces_is_a_good_stream(name: str, strict: Installa
     assert "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks) == text
 
 
-async def test_broken_answers_are_not_kept_for_the_next_one(strict: Installation, up: ScriptedUpstream):
+async def test_broken_answers_are_not_kept_for_the_next_one(strict: Installation, up: ScriptedUpstream) -> None:
     asked = question(stream=True)
     up.script("fast", malformed.close_mid_body(), malformed.error_mid_stream(), completion("whole"))
     async with caller(strict) as client:
@@ -154,7 +154,7 @@ async def test_broken_answers_are_not_kept_for_the_next_one(strict: Installation
     assert (status, headers["x-farthing-source"]) == (200, "model")
 
 
-async def test_credentials_that_the_upstream_refuses_are_not_told_to_the_caller(strict: Installation, up: ScriptedUpstream):
+async def test_credentials_that_the_upstream_refuses_are_not_told_to_the_caller(strict: Installation, up: ScriptedUpstream) -> None:
     up.script("fast", error(401, "Incorrect API key provided: sk-upstream", "invalid_request_error", "invalid_api_key"))
     status, headers, body = await ask(strict)
     assert (status, headers["x-should-retry"]) == (502, "false")

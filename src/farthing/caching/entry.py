@@ -19,10 +19,11 @@ _FRESH = ("id", "object", "created")
 _CACHEABLE_ENDS = frozenset({"stop", "length", "tool_calls", "function_call"})
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """`tail` is the response object without `id`, `object` and `created`, as JSON; `chunks` the deltas of a streamed one, likewise.
 
-    `cost_microusd` is what the model call cost. `expires` is Unix time.
+    `cost_microusd` is what the model call cost. `expires` is Unix time. `gc=False`: it holds no containers, and a hundred thousand entries
+    must not be walked by each full garbage collection.
     """
 
     model: str

@@ -22,6 +22,8 @@ DIRECT = "farthing.direct"
 """Where our protocol leaves `protocol.Direct` in the ASGI scope; absent under other servers."""
 
 _encode = msgspec.json.Encoder().encode
+_LINGER_S = 1.0
+_MOST_DROPPED = 64 * 2**20
 JSON_TYPE = (b"content-type", b"application/json")
 
 
@@ -80,6 +82,28 @@ async def send_whole(scope: Scope, send: Send, status: int, headers: Headers, bo
         return
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def send_early(receive: Receive, send: Send, status: int, headers: Headers, body: bytes) -> None:
+    """A whole JSON answer to a request of which more is to come, and the end of the connection.
+
+    What still comes is read and dropped for a while: closing a socket on unread data resets it, and the client would lose the answer
+    (RFC 9112, section 9.6).
+    """
+    headers = [*headers, JSON_TYPE, (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    try:
+        async with asyncio.timeout(_LINGER_S):
+            dropped = 0
+            while dropped < _MOST_DROPPED:
+                message = await receive()
+                if not message.get("more_body"):
+                    break
+                dropped += len(message["body"])
+    except TimeoutError:
+        pass
+    await send({"type": "http.response.body", "body": b""})
 
 
 def error_headers(error: FarthingError) -> list[tuple[bytes, bytes]]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from farthing.http.asgi import DIRECT, LIFELINE, Headers
-from farthing.types import Lifeline
+from farthing.errors import InvalidRequest
+from farthing.http.asgi import DIRECT, JSON_TYPE, LIFELINE, Headers, error_body, error_headers
+from farthing.types import Lifeline, new_id
 
 MAX_HEAD_BYTES = 64 * 1024
 _MOST_CORKED = 64 * 1024
@@ -68,6 +70,11 @@ class Direct:
         cycle.body.clear()
         return body
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether more of the request is to come."""
+        return self._cycle.more_body
+
     def cork(self) -> None:
         """Join the writes of the answer that follows."""
         cycle = self._cycle
@@ -112,6 +119,7 @@ class DoorProtocol(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Start the clock for the first head."""
@@ -119,15 +127,20 @@ class DoorProtocol(HttpToolsProtocol):
         self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell everyone who works for this client."""
+        """Tell the request under way, which need not be the last one that came, and forget those that wait behind it."""
         self._disarm()
-        for cycle in (self.cycle, *(queued for queued, _ in self.pipeline)):
-            if cycle is not None and not cycle.response_complete:
-                cycle.disconnected = True
-                lifeline = cycle.scope.get(LIFELINE)
-                if isinstance(lifeline, Lifeline):
-                    lifeline.release()
+        self.pipeline.clear()
+        cycle = self._running
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            lifeline = cycle.scope.get(LIFELINE)
+            if isinstance(lifeline, Lifeline):
+                lifeline.release()
         super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
         """Count the head's bytes, parse, and start the clock when a head is left unfinished."""
@@ -139,6 +152,16 @@ class DoorProtocol(HttpToolsProtocol):
                 self.send_400_response("The request head is too long.")
             elif self._head_timer is None and self._head_bytes:
                 self._arm()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP as all errors are answered, and close. An answer under way is not mixed with this one."""
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            error = InvalidRequest(msg)
+            _, body = error_body(error)
+            headers = [(b"x-request-id", str(new_id()).encode()), *error_headers(error), JSON_TYPE, (b"connection", b"close")]
+            lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+            self.transport.write(b"%s%scontent-length: %d\r\n\r\n%s" % (STATUS_LINE[error.status], lines, len(body), body))
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         """A head begins."""

@@ -10,7 +10,19 @@ from collections.abc import Awaitable, Callable, Mapping
 import msgspec
 
 from farthing.errors import FarthingError, MethodNotAllowed, NotAllowed, NotFound, Overloaded
-from farthing.http.asgi import LIFELINE, ClientLeft, Receive, Scope, Send, error_body, error_headers, header, send_whole
+from farthing.http.asgi import (
+    DIRECT,
+    LIFELINE,
+    ClientLeft,
+    Receive,
+    Scope,
+    Send,
+    error_body,
+    error_headers,
+    header,
+    send_early,
+    send_whole,
+)
 from farthing.http.auth import KeyRing, bearer
 from farthing.ports import Meter
 from farthing.types import ANONYMOUS, Extras, Lifeline, Operation, Request, new_id
@@ -99,14 +111,14 @@ class Gateway:
         except FarthingError as error:
             if started:
                 raise
-            await self._refuse(request, scope, send, error)
+            await self._refuse(request, scope, receive, send, error)
         except ClientLeft:
             raise
         except Exception:
             _log.exception("a request failed inside Farthing", extra={"request_id": str(request.id)})
             if started:
                 raise
-            await self._refuse(request, scope, send, FarthingError("internal error; see Farthing's log", retry_after_s=1.0))
+            await self._refuse(request, scope, receive, send, FarthingError("internal error; see Farthing's log", retry_after_s=1.0))
 
     def _opening(self, path: str) -> Opening:
         opening = self._doors.get(path)
@@ -137,19 +149,16 @@ class Gateway:
             self._meter.outcome(request, None, refusal)
             raise refusal
 
-    async def _refuse(self, request: Request, scope: Scope, send: Send, error: FarthingError) -> None:
+    async def _refuse(self, request: Request, scope: Scope, receive: Receive, send: Send, error: FarthingError) -> None:
         """The error as OpenAI's clients know it."""
         status, body = error_body(error)
         text = str(request.id).encode()
         headers = [(b"x-request-id", text), (b"x-farthing-request-id", text), *error_headers(error)]
-        if scope["method"] not in {"GET", "HEAD"} and not _body_was_read(error):
-            headers.append((b"connection", b"close"))
-        await send_whole(scope, send, status, headers, b"" if scope["method"] == "HEAD" else body)
-
-
-def _body_was_read(error: FarthingError) -> bool:
-    """Whether the connection may go on: an unread body must not be taken for the next request."""
-    return error.status not in {401, 403, 404, 405, 408, 413}
+        direct = scope.get(DIRECT)
+        if direct is not None and direct.unfinished:
+            await send_early(receive, send, status, headers, body)
+        else:
+            await send_whole(scope, send, status, headers, b"" if scope["method"] == "HEAD" else body)
 
 
 def _left(scope: Scope) -> bool:

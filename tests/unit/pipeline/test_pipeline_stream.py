@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 from collections.abc import AsyncGenerator, Callable, Iterable
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farthing.errors import UpstreamError
 from farthing.pipeline.stream import Fold, Replayed, Tee, has_content, replay
 from farthing.providers import wire
 from farthing.types import Json
@@ -42,10 +45,10 @@ def logprobs(draw: st.DrawFn, content: str | None) -> Json | None:
     kind = draw(st.integers(0, 3))
     if kind == 0:
         return None
-    refusal = draw(st.none() | st.just([{"token": "No", "logprob": -1.0, "bytes": None, "top_logprobs": []}]))
+    refusal: list[Json] | None = draw(st.none() | st.just([{"token": "No", "logprob": -1.0, "bytes": None, "top_logprobs": []}]))
     if kind == 1 and content:
         cuts = sorted({0, len(content), *draw(st.lists(st.integers(0, len(content)), max_size=4))})
-        tokens = [content[start:end] for start, end in zip(cuts, cuts[1:], strict=False)]
+        tokens = [content[start:end] for start, end in pairwise(cuts)]
     else:  # tokens that are not the text: half characters, another tokenizer
         tokens = draw(st.lists(st.text(max_size=3), max_size=3))
     listed = [{"token": token, "logprob": -0.5, "bytes": list(token.encode()), "top_logprobs": []} for token in tokens]
@@ -186,14 +189,11 @@ GARBAGE = st.fixed_dictionaries(
 def test_whatever_passes_the_wire_folds_counts_and_replays_without_an_error(chunks: list[Json]) -> None:
     fold = Fold()
     for one in chunks:
-        try:
+        with contextlib.suppress(UpstreamError):
             passed, _ = wire.chunk("p", msgspec.json.encode(one))
-        except Exception as error:
-            assert type(error).__module__ == "farthing.errors"
-            continue
-        if passed is not None:
-            has_content(passed)
-            fold.add(passed)
+            if passed is not None:
+                has_content(passed)
+                fold.add(passed)
     text, body = fold.text(), fold.body(None)
     assert isinstance(text, str)
     assert isinstance(fold.finished, bool)

@@ -158,7 +158,7 @@ def test_gauges_are_read_at_the_scrape_and_a_broken_one_is_left_out(tmp_path: Pa
     metrics = Metrics("1")
     backlog = [10]
     metrics.gauge("farthing.ledger.backlog", "Bytes.", lambda: backlog[0], unit="By")
-    metrics.gauge("farthing.store.away", "Broken.", lambda: 1 // 0)
+    metrics.gauge("farthing.ledger.store_away", "Broken.", lambda: 1 // 0)
     metrics.gauge("farthing.upstream.connections", "Open.", lambda: 3, attributes={"gen_ai.provider.name": "openai"})
     metrics.gauge("farthing.upstream.connections", "Open.", lambda: 4, attributes={"gen_ai.provider.name": "local"})
     backlog[0] = 20
@@ -166,7 +166,7 @@ def test_gauges_are_read_at_the_scrape_and_a_broken_one_is_left_out(tmp_path: Pa
     assert value(samples, "farthing_ledger_backlog_bytes") == 20
     assert value(samples, "farthing_upstream_connections", gen_ai_provider_name="openai") == 3
     assert value(samples, "farthing_upstream_connections", gen_ai_provider_name="local") == 4
-    assert not [one for one in samples if one.name == "farthing_store_away"]
+    assert not [one for one in samples if one.name == "farthing_ledger_store_away"]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
@@ -214,3 +214,8 @@ def test_two_metrics_never_read_the_same_cell() -> None:
         for offset in range(len(instrument.bounds) + 2 if instrument.bounds else 1)
     ]
     assert sorted(cells) == list(range(len(cells)))
+
+
+def test_every_metric_is_in_the_documentation() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "telemetry.md").read_text(encoding="utf-8")
+    assert [instrument.name for instrument in INSTRUMENTS if f"`{instrument.name}`" not in page] == []

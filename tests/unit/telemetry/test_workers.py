@@ -60,13 +60,13 @@ def test_any_worker_answers_for_all(tmp_path: Path, seen: Seen) -> None:
     two.observe(*seen)
     for metrics, name in ((one, "1"), (two, "2")):
         metrics.gauge("farthing.cache.entries", "Entries.", lambda: 5)
-        metrics.gauge("farthing.store.away", "Away.", lambda: 1, merge="max")
+        metrics.gauge("farthing.ledger.store_away", "Away.", lambda: 1, merge="max")
         metrics.save(path_of(tmp_path, name))
     one.observe(*seen)  # its own live state counts, not its file
     samples = scrape(one, tmp_path)
     assert value(samples, "farthing_requests_total") == 5
     assert value(samples, "farthing_cache_entries") == 10
-    assert value(samples, "farthing_store_away") == 1
+    assert value(samples, "farthing_ledger_store_away") == 1
     assert value(samples, "farthing_workers") == 2
     assert value(scrape(two, tmp_path), "farthing_requests_total") == 4
 
