@@ -38,9 +38,10 @@ from farthing.spend.journal import Journal
 from farthing.spend.meter import LedgerMeter, Observer
 from farthing.spend.price_book import PriceBook, open_book
 from farthing.spend.pump import Pump
-from farthing.telemetry import Metrics
-from farthing.tracing import build as build_tracing
-from farthing.tracing import outgoing
+from farthing.telemetry import instruments as names
+from farthing.telemetry.metrics import Metrics
+from farthing.telemetry.tracing import build as build_tracing
+from farthing.telemetry.tracing import outgoing
 from farthing.types import Principal
 
 _log = logging.getLogger("farthing")
@@ -119,8 +120,8 @@ class Farthing:
         flow = request_flow(Parts(account=Account(meter), exact=exact, dispatch=Dispatch(catalogue, meter)))
         openai = OpenAIDoors(flow, catalogue.admit, partial(_visible, catalogue), meter, settings.server)
         health = HealthDoors(self.state, partial(self._metrics.exposition, self._metrics_dir))
-        names = frozenset(models_of(settings))
-        admin = AdminDoors(self._stores.keys, self._ring, self._stores.ledger, names, settings.server)
+        known = frozenset(models_of(settings))
+        admin = AdminDoors(self._stores.keys, self._ring, self._stores.ledger, known, settings.server)
         doors = {
             "/v1/chat/completions": Opening(door=openai.chat, methods=_POST, spends=True),
             "/v1/embeddings": Opening(door=openai.embeddings, methods=_POST, spends=True),
@@ -145,16 +146,17 @@ class Farthing:
         return State(waiting=waiting, degraded=degraded)
 
     def _register_gauges(self) -> None:
-        gauge = self._metrics.gauge
-        gauge("farthing.ledger.backlog", "Bytes of ledger entries that the store does not have yet", lambda: self._journal.backlog_bytes)
-        gauge("farthing.ledger.dropped", "Ledger entries for which there was no room", lambda: self._journal.dropped)
-        gauge("farthing.ledger.store_away", "1 while the ledger's store is away", lambda: int(self._pump.store_away))
-        gauge("farthing.cache.entries", "Answers in the memory tier", lambda: len(self._memory))
-        gauge("farthing.cache.bytes", "Bytes of them", lambda: self._memory.bytes)
-        gauge("farthing.cache.dropped", "Answers that found the write queue full", lambda: self._shared.dropped)
-        gauge("farthing.flights", "Cache misses under way that others may join", lambda: self._exact.flights)
-        gauge("farthing.requests.in_flight", "Requests under way", lambda: self.asgi.in_flight)
-        gauge("farthing.upstream.connections", "Sockets to providers", self._upstream_connections)
+        gauge, counter = self._metrics.gauge, self._metrics.counter
+        backlog = "Ledger entries that the store does not have yet."
+        gauge(names.LEDGER_BACKLOG, backlog, lambda: self._journal.backlog_bytes, unit="By")
+        counter(names.LEDGER_DROPPED, "Ledger entries for which there was no room.", lambda: self._journal.dropped)
+        gauge(names.LEDGER_STORE_AWAY, "1 while the ledger's store is away.", lambda: int(self._pump.store_away), merge="max")
+        gauge(names.CACHE_ENTRIES, "Answers in the memory tier.", lambda: len(self._memory))
+        gauge(names.CACHE_BYTES, "Size of the answers in the memory tier.", lambda: self._memory.bytes, unit="By")
+        counter(names.CACHE_DROPPED, "Answers that found the write queue full.", lambda: self._shared.dropped)
+        gauge(names.FLIGHTS, "Cache misses under way that others may join.", lambda: self._exact.flights)
+        gauge(names.IN_FLIGHT, "Requests under way.", lambda: self.asgi.in_flight)
+        gauge(names.UPSTREAM_CONNECTIONS, "Sockets to providers.", self._upstream_connections)
 
     def _upstream_connections(self) -> int:
         return sum(provider.open_connections for provider in self._providers.values())

@@ -18,13 +18,14 @@ import traceback
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Literal
+from uuid import UUID
 
 import msgspec
 
-from farthing.instruments import error_type
+from farthing.telemetry.instruments import error_type
 from farthing.types import LedgerEntry, Request
 
-REQUEST_ID: ContextVar[str | None] = ContextVar("farthing_request_id", default=None)
+REQUEST_ID: ContextVar[UUID | None] = ContextVar("farthing_request_id", default=None)
 """The request that the running task serves; each line logged meanwhile has it. A record's own `request_id` goes first."""
 
 Level = Literal["debug", "info", "warning", "error"]

@@ -7,11 +7,13 @@ listening socket, which all workers share. Standard input stays open; its end me
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -57,7 +59,7 @@ async def serve(settings: Settings, runtime: Runtime, listener: socket.socket, *
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(settings.server.drain_s),
     )
-    server = uvicorn.Server(config)
+    server = _Server(config)
     if watch is not None:
         asyncio.get_running_loop().add_reader(watch, _supervisor_gone, server, watch)
     await farthing.start()
@@ -73,6 +75,17 @@ def _settle_garbage_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's own way raises the signal anew after the drain: the process would end before `Farthing.stop` has stored what is left."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
 
 
 def _supervisor_gone(server: uvicorn.Server, watch: int) -> None:

@@ -18,7 +18,7 @@ from farthing.testing.upstream import ScriptedUpstream, serve_in_thread
 @pytest.fixture(scope="session")
 def folders() -> Iterator[Path]:
     """Where installations live: outside root's home, which the embedded PostgreSQL cannot read."""
-    folder = Path(tempfile.mkdtemp(prefix="farthing-e2e-", dir="/tmp"))  # noqa: S108 - a fresh folder of our own in it
+    folder = Path(tempfile.mkdtemp(prefix="farthing-e2e-", dir="/tmp"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -104,7 +104,9 @@ def check(answer: tuple[int, dict[str, str], Any], status: int, code: str, param
 
 
 @pytest.mark.parametrize("name", NOT_JSON)
-async def test_body_that_is_not_a_json_object_is_refused(name: str, strict: Installation, strict_probe: Probe, up: ScriptedUpstream) -> None:
+async def test_body_that_is_not_a_json_object_is_refused(
+    name: str, strict: Installation, strict_probe: Probe, up: ScriptedUpstream
+) -> None:
     received = up.received
     async with strict_probe.adds(requests=1, attempts=0, errors=1):
         check(await post(strict, NOT_JSON[name]), 400, "invalid_request")
@@ -160,17 +162,16 @@ async def test_a_hundred_levels_in_an_unknown_field_pass_through(strict: Install
 @pytest.mark.parametrize("announced", [True, False])
 async def test_fifty_megabytes_are_refused_before_they_are_read(announced: bool, strict: Installation, strict_probe: Probe) -> None:  # noqa: FBT001 - a case
     """Announced by content-length, the body is refused at once; in chunks, as soon as it is past the limit."""
-    async with strict_probe.adds(requests=1, attempts=0, errors=1):
-        async with RawClient(strict.port, timeout=10) as client:
-            head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {strict.key}\r\n"
-            size = 50 * 2**20
-            if announced:
-                await client.send(f"{head}content-length: {size}\r\n\r\n".encode(), b" " * 65_536)
-            else:
-                await client.send(f"{head}transfer-encoding: chunked\r\n\r\n".encode(), *[b"10000\r\n" + b" " * 65_536 + b"\r\n"] * 20)
-            status, headers, body = await client.answer()
-            check((status, headers, json.loads(body)), 413, "body_too_large")
-            assert await client.rest() == b""
+    async with strict_probe.adds(requests=1, attempts=0, errors=1), RawClient(strict.port, timeout=10) as client:
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {strict.key}\r\n"
+        size = 50 * 2**20
+        if announced:
+            await client.send(f"{head}content-length: {size}\r\n\r\n".encode(), b" " * 65_536)
+        else:
+            await client.send(f"{head}transfer-encoding: chunked\r\n\r\n".encode(), *[b"10000\r\n" + b" " * 65_536 + b"\r\n"] * 20)
+        status, headers, body = await client.answer()
+        check((status, headers, json.loads(body)), 413, "body_too_large")
+        assert await client.rest() == b""
 
 
 def test_the_sdk_is_told_that_its_fifty_megabytes_are_too_much(strict: Installation, strict_probe: Probe) -> None:
@@ -202,11 +203,10 @@ async def test_unknown_door_is_an_error_object(path: str, strict: Installation, 
 
 
 async def test_wrong_method_is_an_error_object(strict: Installation, strict_probe: Probe) -> None:
-    async with strict_probe.adds(requests=0):
-        async with RawClient(strict.port, headers={"authorization": f"Bearer {strict.key}"}) as client:
-            await client.request("GET", "/v1/chat/completions")
-            status, headers, body = await client.answer()
-            check((status, headers, json.loads(body)), 405, "method_not_allowed")
+    async with strict_probe.adds(requests=0), RawClient(strict.port, headers={"authorization": f"Bearer {strict.key}"}) as client:
+        await client.request("GET", "/v1/chat/completions")
+        status, headers, body = await client.answer()
+        check((status, headers, json.loads(body)), 405, "method_not_allowed")
 
 
 async def test_refused_body_leaves_its_connection_usable(strict: Installation) -> None:

@@ -111,23 +111,23 @@ async def test_head_that_is_not_http_is_an_error_object_and_reaches_nobody(
     line: bytes, strict: Installation, strict_probe: Probe, up: ScriptedUpstream
 ) -> None:
     received = up.received
-    async with strict_probe.adds(requests=0):
-        async with RawClient(strict.port) as client:
-            head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {strict.key}\r\n".encode()
-            await client.send(head + line + b"\r\n\r\n" + body())
-            status, headers, data = await client.answer()
-            assert await client.rest() == b""
+    async with strict_probe.adds(requests=0), RawClient(strict.port) as client:
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {strict.key}\r\n".encode()
+        await client.send(head + line + b"\r\n\r\n" + body())
+        status, headers, data = await client.answer()
+        assert await client.rest() == b""
     assert (status, json.loads(data)["error"]["code"]) == (400, "invalid_request")
     assert headers["x-request-id"]
     assert up.received == received
 
 
-@pytest.mark.parametrize("garbage", [b"\x16\x03\x01\x02\x00\x01\x00", b"SSH-2.0-OpenSSH_9.2\r\n", b"GET\r\n\r\n", b"\r\n\r\n\0\0\0\r\n\r\n"])
+@pytest.mark.parametrize(
+    "garbage", [b"\x16\x03\x01\x02\x00\x01\x00", b"SSH-2.0-OpenSSH_9.2\r\n", b"GET\r\n\r\n", b"\r\n\r\n\0\0\0\r\n\r\n"]
+)
 async def test_other_protocols_are_refused(garbage: bytes, strict: Installation, strict_probe: Probe) -> None:
-    async with strict_probe.adds(requests=0):
-        async with RawClient(strict.port) as client:
-            await client.send(garbage)
-            assert (await client.rest()).startswith(b"HTTP/1.1 400 ")
+    async with strict_probe.adds(requests=0), RawClient(strict.port) as client:
+        await client.send(garbage)
+        assert (await client.rest()).startswith(b"HTTP/1.1 400 ")
 
 
 @pytest.mark.parametrize("size", [60_000, 2**20])
@@ -145,13 +145,17 @@ async def test_huge_head_is_refused_and_a_big_one_is_not(size: int, strict: Inst
 
 
 async def test_endless_head_is_refused(strict: Installation, strict_probe: Probe) -> None:
-    async with strict_probe.adds(requests=0):
-        async with RawClient(strict.port) as client:
-            await client.send(b"GET / HTTP/1.1\r\n")
-            with pytest.raises((ConnectionError, AssertionError)):
-                for number in range(100_000):
-                    await client.send(b"x-%d: y\r\n" % number * 50)
-                    assert not client.reader.at_eof()
+    async with strict_probe.adds(requests=0), RawClient(strict.port) as client:
+        await client.send(b"GET / HTTP/1.1\r\n")
+        for number in range(100_000):
+            if client.reader.at_eof() or client.reader.exception():
+                break
+            try:
+                await client.send(b"x-%d: y\r\n" % number * 50)
+            except ConnectionError:
+                break
+        else:
+            pytest.fail("the server reads heads without end")
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,9 @@ def check_error(answer: tuple[int, dict[str, str], bytes], status: int, code: st
 
 
 @pytest.mark.parametrize("name", WHOLE)
-async def test_malformed_whole_answer_is_an_error_with_a_status(name: str, strict: Installation, strict_probe: Probe, up: ScriptedUpstream) -> None:
+async def test_malformed_whole_answer_is_an_error_with_a_status(
+    name: str, strict: Installation, strict_probe: Probe, up: ScriptedUpstream
+) -> None:
     reply, status, code = WHOLE[name]
     async with strict_probe.adds(requests=1, attempts=1, errors=1):
         up.script("fast", reply())

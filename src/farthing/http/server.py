@@ -24,6 +24,7 @@ from farthing.http.asgi import (
     send_whole,
 )
 from farthing.http.auth import KeyRing, bearer
+from farthing.logs import REQUEST_ID
 from farthing.ports import Meter
 from farthing.types import ANONYMOUS, Extras, Lifeline, Operation, Request, new_id
 
@@ -85,9 +86,11 @@ class Gateway:
             await send({"type": "websocket.close", "code": 1008})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = new_id()
+        REQUEST_ID.set(request_id)
         lifeline = scope[LIFELINE] = Lifeline(asyncio.current_task())
         request = Request(
-            id=new_id(),
+            id=request_id,
             principal=ANONYMOUS,
             operation=Operation.CHAT,
             body={},
@@ -115,7 +118,7 @@ class Gateway:
         except ClientLeft:
             raise
         except Exception:
-            _log.exception("a request failed inside Farthing", extra={"request_id": str(request.id)})
+            _log.exception("a request failed inside Farthing")
             if started:
                 raise
             await self._refuse(request, scope, receive, send, FarthingError("internal error; see Farthing's log", retry_after_s=1.0))

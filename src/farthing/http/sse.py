@@ -48,7 +48,7 @@ async def send_stream(scope: Scope, send: Send, headers: Headers, request: Reque
             await send({"type": "http.response.body", "body": _error(error)})
             return
         except Exception:  # noqa: BLE001 - the client must see an end, and the log the cause
-            _log.exception("a stream broke", extra={"request_id": str(request.id)})
+            _log.exception("a stream broke")
             await send({"type": "http.response.body", "body": _error(FarthingError("internal error; see Farthing's log"))})
             return
         await send({"type": "http.response.body", "body": tail + _end(last, request, answer)})

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from farthing.telemetry import Metrics
+from farthing.telemetry.metrics import Metrics
 
 WORKER = """
 import asyncio, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from otlp_receiver import a_request, an_entry
-from farthing.telemetry import Metrics
+from farthing.telemetry.metrics import Metrics
 async def main():
     metrics = Metrics(sys.argv[3])
     metrics.gauge("farthing.cache.entries", "Entries.", lambda: 5)

@@ -15,8 +15,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from otlp_receiver import Receiver, a_request, an_entry, attributes, receiver
 
 from farthing.settings import TelemetrySettings
-from farthing.telemetry import Metrics
-from farthing.tracing import Tracing, build
+from farthing.telemetry.metrics import Metrics
+from farthing.telemetry.tracing import Tracing, build
 from farthing.types import Operation, Source
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -229,8 +229,8 @@ from otlp_receiver import a_request, an_entry
 for module in [name for name in sys.modules if name.startswith("opentelemetry")]:
     del sys.modules[module]
 from farthing.settings import TelemetrySettings
-from farthing.telemetry import Metrics
-from farthing.tracing import build
+from farthing.telemetry.metrics import Metrics
+from farthing.telemetry.tracing import build
 async def main():
     metrics = Metrics("1")
     tracing = build(TelemetrySettings(export_interval_s=0.05), "1", metrics)

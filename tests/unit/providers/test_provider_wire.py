@@ -137,9 +137,9 @@ def test_a_null_delta_is_an_empty_one() -> None:
     ids=lambda data: str(data[:24]),
 )
 def test_what_is_no_answer_is_malformed(data: bytes) -> None:
-    with pytest.raises(UpstreamMalformed, match="^vendor "):
+    with pytest.raises(UpstreamMalformed, match=r"^vendor "):
         wire.completion("vendor", data)
-    with pytest.raises(UpstreamMalformed, match="^vendor "):
+    with pytest.raises(UpstreamMalformed, match=r"^vendor "):
         wire.chunk("vendor", data)
 
 

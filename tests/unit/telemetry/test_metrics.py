@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from farthing.instruments import INSTRUMENTS
-from farthing.telemetry import Metrics
-from farthing.telemetry_text import prometheus_name
+from farthing.telemetry.instruments import INSTRUMENTS
+from farthing.telemetry.metrics import Metrics
+from farthing.telemetry.text import prometheus_name
 from farthing.types import ANONYMOUS, Source
 
 from .conftest import MakeEntry, MakeRequest

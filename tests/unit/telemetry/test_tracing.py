@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farthing.errors import SettingsError
-from farthing.otlp_encoding import Sample
 from farthing.settings import TelemetrySettings
-from farthing.telemetry import Metrics
-from farthing.tracing import Tracing, build, outgoing, parse
+from farthing.telemetry.encoding import Sample
+from farthing.telemetry.metrics import Metrics
+from farthing.telemetry.tracing import Tracing, build, outgoing, parse
 from farthing.types import ANONYMOUS, Operation
 
 from .conftest import MakeEntry, MakeRequest
@@ -158,9 +158,10 @@ def test_a_header_that_would_break_out_is_refused_and_its_value_not_shown() -> N
 def test_off_means_that_opentelemetry_is_not_even_imported() -> None:
     code = """
 import sys, threading
-from farthing import logs, telemetry, tracing
+from farthing import logs
+from farthing.telemetry import metrics, tracing
 from farthing.settings import TelemetrySettings
-tracing.build(TelemetrySettings(), "1", telemetry.Metrics("1"))
+tracing.build(TelemetrySettings(), "1", metrics.Metrics("1"))
 heavy = [name for name in sys.modules if name.split(".")[0] in ("opentelemetry", "google", "requests", "prometheus_client")]
 assert not heavy, heavy
 assert threading.active_count() == 1

@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from farthing import telemetry_files as files
-from farthing.instruments import LAYOUT
-from farthing.telemetry import Metrics
+from farthing.telemetry import files
+from farthing.telemetry.instruments import LAYOUT
+from farthing.telemetry.metrics import Metrics
 from farthing.types import LedgerEntry, Request
 
 from .conftest import MakeEntry, MakeRequest

@@ -1,6 +1,6 @@
 """The counters behind `/metrics`: cheap to add to on the request path, the same from whichever worker they are asked.
 
-What is counted, and under which names, is in `farthing.instruments`.
+What is counted, and under which names, is in `farthing.telemetry.instruments`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-from farthing import telemetry_files as files
 from farthing.errors import FarthingError
-from farthing.instruments import (
+from farthing.telemetry import files
+from farthing.telemetry.instruments import (
     AT_DURATION,
     AT_ELAPSED,
     AT_ESTIMATED,
@@ -44,7 +44,7 @@ from farthing.instruments import (
     WIDTH,
     WORKERS,
 )
-from farthing.telemetry_text import CONTENT_TYPE, text
+from farthing.telemetry.text import CONTENT_TYPE, text
 from farthing.types import ANONYMOUS, LedgerEntry, Request
 
 _log = logging.getLogger("farthing.telemetry")

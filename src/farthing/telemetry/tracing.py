@@ -14,11 +14,11 @@ import re
 import time
 from typing import Protocol, cast
 
-from farthing import instruments as names
 from farthing.errors import SettingsError
-from farthing.otlp import Counters, Exporter
-from farthing.otlp_encoding import Parent, Sample
 from farthing.settings import TelemetrySettings
+from farthing.telemetry import instruments as names
+from farthing.telemetry.encoding import Parent, Sample
+from farthing.telemetry.otlp import Counters, Exporter
 from farthing.types import ANONYMOUS, Json, LedgerEntry, Operation, Request
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")

@@ -14,8 +14,8 @@ from email.message import Message
 from typing import IO, Protocol
 
 from farthing import __version__
-from farthing.otlp_encoding import Sample, metrics_encoder, spans_encoder
-from farthing.telemetry_files import Snapshot
+from farthing.telemetry.encoding import Sample, metrics_encoder, spans_encoder
+from farthing.telemetry.files import Snapshot
 
 _log = logging.getLogger("farthing.telemetry")
 

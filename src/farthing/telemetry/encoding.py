@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from farthing import __version__
-from farthing import instruments as names
-from farthing.telemetry_files import Reading, Snapshot
-from farthing.telemetry_text import Instrument, points
+from farthing.telemetry import instruments as names
+from farthing.telemetry.files import Reading, Snapshot
+from farthing.telemetry.text import Instrument, points
 from farthing.types import LedgerEntry
 
 if TYPE_CHECKING:

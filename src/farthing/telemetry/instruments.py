@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
-from farthing.telemetry_files import ERROR_OTHER
-from farthing.telemetry_text import Instrument, width
+from farthing.telemetry.files import ERROR_OTHER
+from farthing.telemetry.text import Instrument, width
 
 # OpenTelemetry's attributes.
 OPERATION = "gen_ai.operation.name"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from farthing.telemetry_files import Labels, Reading
+from farthing.telemetry.files import Labels, Reading
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
