@@ -70,7 +70,6 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        self._settings.data.mkdir(parents=True, exist_ok=True)
         lock = _lock(self._settings.data)
         listener = _listen(self._settings.server.host, self._settings.server.port)
         try:
@@ -214,7 +213,11 @@ class Supervisor:
 
 def _lock(data: Path) -> Any:
     """One `farthing up` per data folder."""
-    file = (data / "lock").open("w")
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        file = (data / "lock").open("w")
+    except OSError as error:
+        raise SettingsError(f"the data folder {data} cannot be used: {error.strerror}") from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

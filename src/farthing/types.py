@@ -270,13 +270,14 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ended_early: bool = False
 
 
-class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One row of the ledger: one dispatch attempt, or one request that ended without any (cache hit, refusal).
 
     `id` is a UUIDv7, so it carries the time of the entry. `final` marks the one entry that settled its request: requests are counted by
     it. `baseline_microusd` is what the request would have cost without Farthing; `saved_microusd` is that less the cost of what was
     done instead. Prices are micro-dollars per million tokens; `price_source` says where they came from (`notional`: a stand-in price
-    for a model that costs nothing per token, so that savings are visible).
+    for a model that costs nothing per token, so that savings are visible). Encoded, fields at their defaults are left out; the store fills
+    them in.
     """
 
     id: UUID

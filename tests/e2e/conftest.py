@@ -66,6 +66,37 @@ def crowd(folders: Path, upstream: ScriptedUpstream) -> Iterator[Installation]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def books(folders: Path, upstream: ScriptedUpstream) -> Iterator[Installation]:
+    """Models at known prices, one at genai-prices' own, one that nobody prices, and one that has to fall back twice."""
+    plain = {"input_usd_per_1m": 1, "output_usd_per_1m": 2}
+    prices = {
+        "plain": plain,
+        "dear": {"input_usd_per_1m": 10, "output_usd_per_1m": 30},
+        "cached": {**plain, "cache_read_usd_per_1m": 0.25},
+    }
+    models: dict[str, object] = {name: {"provider": "up", "upstream_model": name, "price": price} for name, price in prices.items()}
+    models |= {
+        "known": {"provider": "up", "upstream_model": "gpt-4o-mini"},
+        "unknown": {"provider": "up", "upstream_model": "a-model-that-nobody-sells"},
+        "vectors": {"provider": "up", "upstream_model": "vectors", "kind": "embeddings", "price": {"input_usd_per_1m": 100}},
+        "shaky": {
+            "deployments": [
+                {"provider": "nowhere", "upstream_model": "a"},
+                {"provider": "up", "upstream_model": "broken", "weight": 0},
+            ],
+            "fallbacks": ["dear"],
+            "price": plain,
+        },
+    }
+    providers = {
+        "up": {"kind": "openai_compatible", "base_url": upstream.base_url},
+        "nowhere": {"kind": "openai_compatible", "base_url": "http://127.0.0.1:9/v1", "connect_timeout_s": 1, "cooldown": {"failures": 99}},
+    }
+    with Installation(folders / "books", {"local": {"enabled": False}, "providers": providers, "models": models}) as running:
+        yield running
+
+
 @pytest.fixture
 def up(upstream: ScriptedUpstream) -> Iterator[ScriptedUpstream]:
     """The scripted upstream for one test: afterwards it echoes again."""
@@ -112,3 +143,57 @@ def probe(gateway: Installation, upstream: ScriptedUpstream) -> Probe:
 def strict_probe(strict: Installation, upstream: ScriptedUpstream) -> Probe:
     """What `strict` shows from outside."""
     return Probe(strict, upstream)
+
+
+@pytest.fixture(scope="session")
+def fleet(folders: Path, upstream: ScriptedUpstream) -> Iterator[Installation]:
+    """Models with several ways to be answered. Each deployment is known to the upstream by a name of its own, such as `first`."""
+
+    def provider(**more: object) -> dict[str, object]:
+        cooldown = {"failures": 2, "seconds": 0.5}
+        limits = {"first_token_timeout_s": 1, "idle_timeout_s": 2, "connect_timeout_s": 0.5, "retries": 0, "cooldown": cooldown}
+        return {"kind": "openai_compatible", "base_url": upstream.base_url, "api_key": "sk-upstream", **limits, **more}
+
+    def deployment(name: str, of: str = "up", weight: int = 1, price: float = 1) -> dict[str, object]:
+        prices = {"input_usd_per_1m": price, "output_usd_per_1m": price}
+        return {"provider": of, "upstream_model": name, "weight": weight, "price": prices}
+
+    settings = {
+        "local": {"enabled": False},
+        "ledger": {"flush_interval_s": 0.02},
+        "cache": {"exact": {"follow_timeout_s": 1, "max_entry_bytes": 10_000, "max_chunks": 100, "max_temperature": 1}},
+        "providers": {
+            "up": provider(),
+            "firm": provider(retries=2),
+            "narrow": provider(max_connections=2),
+            "plain": provider(stream_usage=False),
+            "away": provider(base_url="http://127.0.0.1:1/v1"),
+        },
+        "models": {
+            "pair": {"deployments": [deployment("first"), deployment("second", weight=0)]},
+            "shared": {"deployments": [deployment("often", weight=3), deployment("seldom")]},
+            "cheap": {"deployments": [deployment("frugal")], "fallbacks": ["dear"]},
+            "dear": {"deployments": [deployment("lavish", price=10)]},
+            "unreachable": {"deployments": [deployment("nowhere", of="away")], "fallbacks": ["pair"]},
+            "away": {"deployments": [deployment("nowhere", of="away")]},
+            "firm": {"deployments": [deployment("firm", of="firm")]},
+            "narrow": {"deployments": [deployment("narrow", of="narrow")]},
+            "plain": {"deployments": [deployment("plain", of="plain")]},
+            "vectors": {"deployments": [deployment("vectors")], "kind": "embeddings"},
+        },
+    }
+    with Installation(folders / "fleet", settings) as running:
+        yield running
+
+
+@pytest.fixture
+def fleet_probe(fleet: Installation, upstream: ScriptedUpstream) -> Probe:
+    """What `fleet` shows from outside."""
+    return Probe(fleet, upstream)
+
+
+@pytest.fixture
+def fleet_sdk(fleet: Installation) -> Iterator[OpenAI]:
+    """The official SDK in front of `fleet`, without its retries."""
+    with OpenAI(base_url=fleet.base_url, api_key=fleet.key, max_retries=0, timeout=20) as client:
+        yield client

@@ -22,7 +22,7 @@ Found = TypeVar("Found")
 _POLL_S = 0.05
 
 
-def eventually(look: Callable[[], Found], what: str, seconds: float = 15.0) -> Found:
+def eventually(look: Callable[[], Found | None], what: str, seconds: float = 15.0) -> Found:
     """The first true thing that `look` sees."""
     deadline = time.monotonic() + seconds
     while True:
@@ -111,6 +111,11 @@ def processes_of(farthing: Installation) -> list[str]:
             if str(farthing.folder) + "/" in command:
                 found.append(command)
     return found
+
+
+def both_workers(farthing: Installation) -> list[int]:
+    """The workers of an installation that should have two, once it has."""
+    return eventually(lambda: pids if len(pids := farthing.worker_pids()) == 2 else None, "two workers")
 
 
 @contextmanager

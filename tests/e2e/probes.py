@@ -13,6 +13,7 @@ from farthing.testing.upstream import ScriptedUpstream
 
 _GAUGE = re.compile(r"^(farthing_[a-z_]+) ([0-9.e+]+)$", re.MULTILINE)
 _POLL_S = 0.02
+_DEADLINE_S = 5.0
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +43,7 @@ class Probe:
         """Requests under way, without the one that asks."""
         return int(self.gauges()["farthing_requests_in_flight"]) - 1
 
-    def until(self, gauge: str, value: float, timeout: float = 5.0) -> None:
+    def until(self, gauge: str, value: float, timeout: float = _DEADLINE_S) -> None:
         """Wait until a gauge has a value."""
         deadline = time.monotonic() + timeout
         while (seen := self.gauges()[gauge]) != value:
@@ -50,20 +51,16 @@ class Probe:
             time.sleep(_POLL_S)
 
     def quiet(self, timeout: float = 8.0) -> Totals:
-        """Wait until nothing is under way and the ledger's store has every row; what the ledger says then.
-
-        Nothing under way: no request, no flight, and as many connections to the upstream as the upstream has itself.
-        """
+        """Wait until no request and no flight is under way and the ledger's store has every row; what the ledger says then."""
         deadline = time.monotonic() + timeout
         while True:
             seen = self.gauges()
-            under_way = (seen["farthing_requests_in_flight"] - 1, seen["farthing_flights"], seen["farthing_ledger_backlog"])
-            open_here, open_there = seen["farthing_upstream_connections"], self.upstream.open_connections
-            if under_way == (0, 0, 0) and open_here == open_there:
+            under_way = (seen["farthing_requests_in_flight"] - 1, seen["farthing_flights"], seen["farthing_ledger_backlog_bytes"])
+            if under_way == (0, 0, 0):
                 break
-            assert time.monotonic() < deadline, f"not quiet: requests, flights, backlog {under_way}; connections {open_here}, {open_there}"
+            assert time.monotonic() < deadline, f"not quiet: requests, flights, backlog: {under_way}"
             time.sleep(_POLL_S)
-        assert seen["farthing_ledger_dropped"] == 0
+        assert seen["farthing_ledger_dropped_total"] == 0
         found = self.farthing.report()
         return Totals(
             requests=found["requests"],
@@ -72,6 +69,10 @@ class Probe:
             spent=found["spent_microusd"],
             saved=found["saved_microusd"],
         )
+
+    def connections(self) -> tuple[int, int]:
+        """Sockets from the installation to providers by its own count, and sockets that the upstream has, from whomever."""
+        return int(self.gauges()["farthing_upstream_connections"]), self.upstream.open_connections
 
     def adds(self, *, requests: int = 1, attempts: int | None = None, errors: int | None = None, idle: int = 1) -> Balance:
         """What happens inside adds exactly this to the ledger, and leaves nothing behind: no request, flight or connection.
@@ -92,7 +93,7 @@ class Balance:
 
     def __enter__(self) -> None:
         self._before = self._probe.quiet()
-        self._connections = self._probe.gauges()["farthing_upstream_connections"]
+        self._connections = self._probe.connections()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
@@ -101,7 +102,17 @@ class Balance:
         for name, expected in self._expected.items():
             seen = getattr(after, name) - getattr(self._before, name)
             assert expected in {None, seen}, f"{seen} more {name} instead of {expected}: {self._before} {after}"
-        assert self._probe.gauges()["farthing_upstream_connections"] <= max(self._connections, self._idle)
+        self._check_connections()
+
+    def _check_connections(self) -> None:
+        here, there = self._connections
+        deadline = time.monotonic() + _DEADLINE_S
+        while True:
+            here_now, there_now = self._probe.connections()
+            if here_now - here == there_now - there and here_now <= max(here, self._idle):
+                return
+            assert time.monotonic() < deadline, f"connections: {here} became {here_now}, of the upstream {there} became {there_now}"
+            time.sleep(_POLL_S)
 
     async def __aenter__(self) -> None:
         await asyncio.to_thread(self.__enter__)

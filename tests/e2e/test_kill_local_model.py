@@ -22,18 +22,19 @@ def _kill(farthing: Installation) -> int:
     return pid
 
 
-def test_requests_wait_for_the_next_life_of_the_model_when_there_is_no_other(local: Installation):
+def test_requests_wait_for_the_next_life_of_the_model_when_there_is_no_other(local: Installation) -> None:
     key = new_key(local, "kill-local")["key"]
+    killed: list[int] = []
     with OpenAI(base_url=local.base_url, api_key=key, max_retries=0, timeout=60) as client:
-        raw = client.chat.completions.with_raw_response.create(
+        streamed = client.chat.completions.with_raw_response.create(
             model="local", messages=[{"role": "user", "content": "Tell a very long story about a coin."}], stream=True, max_tokens=600
         )
-        broken = raw.headers["x-request-id"]
-        killed = []
-        with raw.parse() as chunks, pytest.raises(openai.APIError):
+        broken = streamed.headers["x-request-id"]
+        with streamed.parse() as chunks, pytest.raises(openai.APIError):
             killed.extend(_kill(local) for at, _ in enumerate(chunks) if at == 5)
-        question = {"role": "user", "content": "Say hello to the next life."}
-        raw = client.chat.completions.with_raw_response.create(model="local", messages=[question], max_tokens=8)  # type: ignore[call-overload]
+        raw = client.chat.completions.with_raw_response.create(
+            model="local", messages=[{"role": "user", "content": "Say hello to the next life."}], max_tokens=8
+        )
         assert raw.headers["x-farthing-source"] == "model"
         assert raw.parse().choices[0].message.content
     assert local.chat_pids() != killed
@@ -45,7 +46,7 @@ def test_requests_wait_for_the_next_life_of_the_model_when_there_is_no_other(loc
     add_up(local)
 
 
-def test_requests_under_way_and_next_ones_are_answered_by_the_deployment_behind_it(crowd: Installation, up: ScriptedUpstream):
+def test_requests_under_way_and_next_ones_are_answered_by_the_deployment_behind_it(crowd: Installation, up: ScriptedUpstream) -> None:
     key = new_key(crowd, "kill-either")["key"]
     eventually(lambda: ask(crowd, key, "warm up", model="either", max_tokens=2).headers["x-farthing-route"] == "direct", "the local model")
     with ThreadPoolExecutor(8) as pool:

@@ -28,7 +28,7 @@ async def _keep_down(farthing: Installation, killed: list[int]) -> None:
         await asyncio.sleep(0.02)
 
 
-async def test_a_killed_postgres_costs_no_answer_and_no_ledger_row(crowd: Installation, up: ScriptedUpstream):
+async def test_a_killed_postgres_costs_no_answer_and_no_ledger_row(crowd: Installation, up: ScriptedUpstream) -> None:
     keys = [new_key(crowd, f"kill-postgres-{number}")["key"] for number in range(3)]
     answered: list[str] = []
     sources: list[str] = []
@@ -49,8 +49,7 @@ async def test_a_killed_postgres_costs_no_answer_and_no_ledger_row(crowd: Instal
     async with asyncio.TaskGroup() as group:
         clients = [AsyncOpenAI(base_url=crowd.base_url, api_key=key, max_retries=0, timeout=20) for key in keys]
         murder = group.create_task(_keep_down(crowd, killed))
-        while not killed:
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(eventually, lambda: killed, "the first kill")
         for number in range(_REQUESTS):
             await one(clients[number % 3], number)
             await look()

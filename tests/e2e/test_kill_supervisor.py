@@ -32,7 +32,7 @@ def _stored(farthing: Installation) -> int:
     return int(query(farthing, "SELECT count(*) AS n FROM farthing.ledger")[0]["n"])
 
 
-def test_without_its_supervisor_no_worker_and_no_model_goes_on(crowd: Installation):
+def test_without_its_supervisor_no_worker_and_no_model_goes_on(crowd: Installation) -> None:
     key = new_key(crowd, "kill-supervisor")["key"]
     first = ask(crowd, key, "before")
     children = [*crowd.worker_pids(), *eventually(crowd.chat_pids, "a local model")]
@@ -48,7 +48,7 @@ def test_without_its_supervisor_no_worker_and_no_model_goes_on(crowd: Installati
     add_up(crowd)
 
 
-def test_entries_on_disk_arrive_at_the_next_start(slow_ledger: Installation):
+def test_entries_on_disk_arrive_at_the_next_start(slow_ledger: Installation) -> None:
     key = new_key(slow_ledger, "acme")["key"]
     answers = [ask(slow_ledger, key, f"on disk {number}") for number in range(12)]
     assert _stored(slow_ledger) == 0

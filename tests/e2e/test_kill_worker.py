@@ -7,7 +7,7 @@ import os
 import signal
 
 import openai
-from inside import add_up, eventually, new_key, once_each, query
+from inside import add_up, both_workers, new_key, once_each, query
 from openai import AsyncOpenAI
 
 from farthing.testing.installation import Installation
@@ -50,7 +50,7 @@ async def _streamed(client: AsyncOpenAI, question: str) -> str:
                 raise
 
 
-async def test_a_killed_worker_costs_no_answer_and_no_ledger_row(crowd: Installation, up: ScriptedUpstream):
+async def test_a_killed_worker_costs_no_answer_and_no_ledger_row(crowd: Installation, up: ScriptedUpstream) -> None:
     up.script("fast", _unhurried)
     key = new_key(crowd, "kill-worker")["key"]
     before = crowd.worker_pids()
@@ -73,7 +73,7 @@ async def test_a_killed_worker_costs_no_answer_and_no_ledger_row(crowd: Installa
     assert len(answered) == _REQUESTS
     assert len(before) == 2
     assert len(killed) == 2
-    after = eventually(lambda: len(pids := crowd.worker_pids()) == 2 and pids, "two workers again")
+    after = both_workers(crowd)
     assert not set(killed) & set(after)
     once_each(crowd, answered)
     add_up(crowd)

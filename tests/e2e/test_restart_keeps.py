@@ -51,7 +51,7 @@ def again(folders: Path, upstream: ScriptedUpstream) -> Iterator[Before]:
     upstream.script("strong")
 
 
-def test_the_exact_cache_answers_from_postgres(again: Before):
+def test_the_exact_cache_answers_from_postgres(again: Before) -> None:
     assert [answer.headers["x-farthing-source"] for answer in (again.whole, again.streamed, again.embedded)] == ["model"] * 3
     hit = ask(again.farthing, again.key, "kept whole")
     assert hit.headers["x-farthing-source"] == "exact"
@@ -60,13 +60,14 @@ def test_the_exact_cache_answers_from_postgres(again: Before):
     assert again.embed().headers["x-farthing-source"] == "exact"
 
 
-def test_whole_and_streamed_answers_serve_each_other_from_postgres(again: Before):
+def test_whole_and_streamed_answers_serve_each_other_from_postgres(again: Before) -> None:
     with OpenAI(base_url=again.farthing.base_url, api_key=again.key, max_retries=0) as client:
         raw = client.chat.completions.with_raw_response.create(model="strong", messages=[{"role": "user", "content": "kept as a stream"}])
         assert raw.headers["x-farthing-source"] == "exact"
         assert raw.parse().choices[0].message.content == "".join(_LONG)
-        question = {"role": "user", "content": "kept whole"}
-        streamed = client.chat.completions.with_raw_response.create(model="fast", messages=[question], stream=True)  # type: ignore[call-overload]
+        streamed = client.chat.completions.with_raw_response.create(
+            model="fast", messages=[{"role": "user", "content": "kept whole"}], stream=True
+        )
         assert streamed.headers["x-farthing-source"] == "exact"
         text = "".join(chunk.choices[0].delta.content or "" for chunk in streamed.parse())
     assert text == "A small coin."
@@ -75,7 +76,7 @@ def test_whole_and_streamed_answers_serve_each_other_from_postgres(again: Before
     assert again_streamed.text.count('"content":"word') == len(_LONG)
 
 
-def test_keys_and_ledger_stay(again: Before):
+def test_keys_and_ledger_stay(again: Before) -> None:
     farthing = again.farthing
     assert farthing.key == again.admin_key
     assert (farthing.data / "admin.key").stat().st_mode & 0o777 == 0o600
@@ -90,7 +91,7 @@ def test_keys_and_ledger_stay(again: Before):
     add_up(farthing)
 
 
-def test_a_second_start_on_the_same_data_says_so(again: Before):
+def test_a_second_start_on_the_same_data_says_so(again: Before) -> None:
     second = again.farthing.cli("up", "--port", "0", check=False)
     assert second.returncode == 1
     assert "another `farthing up` is running on" in second.stderr
@@ -99,7 +100,7 @@ def test_a_second_start_on_the_same_data_says_so(again: Before):
     assert again.farthing.get("/readyz")[0] == 200
 
 
-def test_a_start_on_a_port_that_is_taken_says_so(again: Before):
+def test_a_start_on_a_port_that_is_taken_says_so(again: Before) -> None:
     farthing = again.farthing
     other = farthing.folder / "other"
     second = farthing.cli("up", "--port", str(farthing.port), "--data", str(other), check=False)
@@ -110,7 +111,7 @@ def test_a_start_on_a_port_that_is_taken_says_so(again: Before):
     assert not [command for command in processes_of(farthing) if str(other) in command]
 
 
-def test_a_start_where_nothing_may_be_written_says_so(again: Before):
+def test_a_start_where_nothing_may_be_written_says_so(again: Before) -> None:
     file = again.farthing.folder / "a-file"
     file.write_text("not a folder", encoding="utf-8")
     second = again.farthing.cli("up", "--port", "0", "--data", str(file), check=False)

@@ -18,7 +18,7 @@ _WORDS = [f"{number} " for number in range(30)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stream_under_way_is_finished_and_nothing_is_left(folders: Path, up: ScriptedUpstream, number: signal.Signals):
+def test_a_stream_under_way_is_finished_and_nothing_is_left(folders: Path, up: ScriptedUpstream, number: signal.Signals) -> None:
     up.script("fast", stream(_WORDS, delay=0.05))
     local = number is signal.SIGTERM
     settings = {

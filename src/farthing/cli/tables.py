@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
+
+_UNFOLDED = 1000
+"""Columns, where nobody watches: one row is one line for whoever reads the pipe."""
 
 
 def print_table(columns: Sequence[str], groups: Sequence[Iterable[Sequence[str]]], *, numbers_from: int | None = None) -> None:
@@ -18,4 +22,4 @@ def print_table(columns: Sequence[str], groups: Sequence[Iterable[Sequence[str]]
         for row in rows:
             table.add_row(*row)
         table.add_section()
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else _UNFOLDED).print(table)

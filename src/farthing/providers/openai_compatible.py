@@ -84,7 +84,7 @@ class OpenAICompatible:
             if size > settings.max_response_bytes:
                 raise UpstreamMalformed(f"{self.name} sent more than {settings.max_response_bytes} bytes in one stream")
             buffer += data
-            for event in wire.events(buffer):
+            for event in wire.events(buffer, len(data)):
                 if event.strip() == b"[DONE]":
                     await self._finish(exchange)
                     return

@@ -32,6 +32,7 @@ _LONGEST_WAIT_S = 86_400.0
 
 _ODD_END = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r)")
 """The end of a line and an empty line, where lines may end with CRLF, LF or CR."""
+_LONGEST_END = 4
 
 STATUS_ERRORS: Mapping[int, type[UpstreamError]] = {
     401: UpstreamRefusedUs,
@@ -115,15 +116,18 @@ def _head(body: Json, kind: str) -> Json:
     }
 
 
-def events(buffer: bytearray) -> Iterator[bytes]:
+def events(buffer: bytearray, new: int) -> Iterator[bytes]:
     """Take the complete server-sent events out of a buffer and yield their data (WHATWG HTML, section 9.2.6).
 
-    Comments, event names and ids are dropped; an incomplete event stays in the buffer.
+    Comments, event names and ids are dropped; an incomplete event stays in the buffer. `new` is how many bytes at the end of the buffer
+    were not there the last time: the others hold no end of an event, and a long event must not be searched again with each piece of it.
     """
-    while (end := _end_of_event(buffer)) is not None:
+    start = max(len(buffer) - new - _LONGEST_END + 1, 0)
+    while (end := _end_of_event(buffer, start)) is not None:
         at, after = end
         block = bytes(buffer[:at])
         del buffer[:after]
+        start = 0
         if block.startswith(b"data: ") and b"\n" not in block and b"\r" not in block:
             yield block[6:]
             continue
@@ -132,13 +136,13 @@ def events(buffer: bytearray) -> Iterator[bytes]:
             yield data
 
 
-def _end_of_event(buffer: bytearray) -> tuple[int, int] | None:
+def _end_of_event(buffer: bytearray, start: int) -> tuple[int, int] | None:
     """Where the first event's lines end and where the next event begins. Most servers end lines with LF: that is looked for first."""
-    at = buffer.find(b"\n\n")
+    at = buffer.find(b"\n\n", start)
     found = None if at < 0 else (at, at + 2)
-    if buffer.find(b"\r", 0, len(buffer) if at < 0 else at) < 0:
+    if buffer.find(b"\r", start, len(buffer) if at < 0 else at) < 0:
         return found
-    odd = _ODD_END.search(buffer)
+    odd = _ODD_END.search(buffer, start)
     return odd.span() if odd and (found is None or odd.start() < at) else found
 
 

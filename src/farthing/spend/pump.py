@@ -35,7 +35,9 @@ class Pump:
                 if loop.time() >= adopt_at:
                     await self._journal.adopt(self._store, self._max_batch)
                     adopt_at = loop.time() + _ADOPT_EVERY_S
-                await self.drain()
+                # Only full batches follow at once: what arrives meanwhile waits for its turn, or each row would be a transaction.
+                while await self._journal.flush(self._store, self._max_batch) == self._max_batch:
+                    pass
             except FarthingError as error:
                 if not self.store_away:
                     _log.warning("the ledger's store is away; entries wait on disk: %s", error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -26,6 +27,7 @@ from farthing.testing import malformed
 from farthing.testing.replies import chunks
 from farthing.testing.upstream import (
     ANY_MODEL,
+    CLOSE,
     DONE,
     STALL,
     Part,
@@ -139,7 +141,7 @@ async def test_a_whole_answer_is_asked_for_without_stream_fields(up: ScriptedUps
 
 async def test_the_callers_body_is_not_changed(make: Make) -> None:
     one = call(stream=True, stream_options={"x": 1})
-    before = {key: value for key, value in one.body.items()}
+    before = copy.deepcopy(one.body)
     await streamed(make(), one)
     await make().chat(one)
     assert one.body == before
@@ -215,15 +217,17 @@ async def test_after_the_end_mark_the_connection_is_used_again(up: ScriptedUpstr
     assert (up.connections, up.received) == (1, 6)
 
 
-async def test_a_server_that_says_more_after_the_end_mark_is_not_used_again(up: ScriptedUpstream, make: Make) -> None:
-    up.script("m", Reply(parts=(*(part for part in stream(["Hi"]).parts or ()), b"data: surplus\n\n" * 10, 0.01)))
-    provider = make()
-    assert text_of((await streamed(provider))[0]) == "Hi"
-    assert provider.open_connections == 0
+async def test_what_a_server_says_after_the_end_mark_reaches_nobody(up: ScriptedUpstream, make: Make) -> None:
+    surplus = sse({"choices": [{"index": 0, "delta": {"content": "surplus"}}]})
+    for pause in (0.0, 0.01, 0.2):
+        up.script("m", Reply(parts=(*(stream(["Hi"]).parts or ()), pause, *[surplus] * 10)))
+        provider = make()
+        for _ in range(2):
+            assert text_of((await streamed(provider))[0]) == "Hi"
 
 
 async def test_a_server_that_dawdles_after_the_end_mark_does_not_hold_the_stream(up: ScriptedUpstream, make: Make) -> None:
-    up.script("m", Reply(parts=(*(part for part in stream(["Hi"]).parts or ()), STALL)))
+    up.script("m", Reply(parts=(*(stream(["Hi"]).parts or ()), STALL)))
     provider = make()
     async with asyncio.timeout(2):
         assert text_of((await streamed(provider))[0]) == "Hi"
@@ -288,11 +292,11 @@ WHOLE: dict[str, tuple[Reply, type[FarthingError]]] = {
     "overloaded": (error(529), UpstreamUnavailable),
     "redirect": (Reply(status=302, headers={"location": "http://127.0.0.1:1/"}, body=b""), UpstreamMalformed),
     "stalled error": (Reply(status=429, headers={"retry-after": "7"}, parts=(b'{"error"', STALL)), UpstreamRateLimited),
-    "broken error": (Reply(status=503, headers={"content-length": "90"}, parts=(b'{"error"', malformed.CLOSE)), UpstreamUnavailable),
+    "broken error": (Reply(status=503, headers={"content-length": "90"}, parts=(b'{"error"', CLOSE)), UpstreamUnavailable),
     "gigantic error": (Reply(status=400, body=b"x" * 3_000_000), UpstreamRejected),
 }
 STREAM: dict[str, tuple[Reply, type[FarthingError]]] = {
-    **{name: WHOLE[name] for name in WHOLE if name not in {"silence after the head"}},
+    **{name: WHOLE[name] for name in WHOLE if name != "silence after the head"},
     "whole answer instead": (completion("Hi"), UpstreamMalformed),
     "error first": (malformed.error_first_event(), UpstreamUnavailable),
     "error in the middle": (malformed.error_mid_stream(), UpstreamUnavailable),
@@ -354,10 +358,14 @@ async def test_trouble_with_embeddings_is_the_right_error(up: ScriptedUpstream, 
 async def test_what_came_before_the_trouble_is_handed_on(up: ScriptedUpstream, make: Make) -> None:
     up.script("m", malformed.error_mid_stream())
     seen: list[Json] = []
-    with pytest.raises(UpstreamUnavailable, match="The model is on fire"):
+
+    async def read() -> None:
         async for chunk, _ in make().stream(call()):
             assert chunk is not None
             seen.append(chunk)
+
+    with pytest.raises(UpstreamUnavailable, match="The model is on fire"):
+        await read()
     assert text_of(seen) == "Hello"
 
 

@@ -190,7 +190,7 @@ def parsed(pieces: list[bytes]) -> list[bytes]:
     buffer, found = bytearray(), []
     for piece in pieces:
         buffer += piece
-        found += list(wire.events(buffer))
+        found += list(wire.events(buffer, len(piece)))
     return found
 
 
@@ -256,7 +256,7 @@ def test_events_by_table(stream: bytes, expected: list[bytes]) -> None:
 
 def test_an_unfinished_event_stays_in_the_buffer() -> None:
     buffer = bytearray(b"data: a\n\ndata: b")
-    assert list(wire.events(buffer)) == [b"a"]
+    assert list(wire.events(buffer, len(buffer))) == [b"a"]
     assert buffer == b"data: b"
 
 
