@@ -47,7 +47,7 @@ from farthing.types import Principal
 _log = logging.getLogger("farthing")
 _GET = frozenset({"GET", "HEAD"})
 _POST = frozenset({"POST"})
-_ANY = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
+_ANY = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 _FIRST_TRY_S = 0.2
 _METRICS_EVERY_S = 1.0
 

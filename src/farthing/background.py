@@ -7,13 +7,13 @@ import logging
 from collections.abc import Awaitable, Callable
 
 _log = logging.getLogger("farthing")
-_PAUSE_S = 1.0
 
 
 class Background:
-    """Each task is a coroutine function that runs until cancelled. One that ends or fails is started again after a pause."""
+    """Each task is a coroutine function that runs until cancelled. One that ends or fails is started again after `pause_s` seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, pause_s: float = 1.0) -> None:
+        self._pause = pause_s
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
@@ -26,7 +26,7 @@ class Background:
                 await run()
             except Exception:  # noqa: BLE001 - whatever it is, the task must live and the log must say
                 _log.exception("the background task %r failed and is started again", name)
-            await asyncio.sleep(_PAUSE_S)
+            await asyncio.sleep(self._pause)
 
     async def stop(self) -> None:
         """Cancel all and wait for them."""

@@ -117,12 +117,16 @@ class ModelNotFound(NotFound):
 
 
 class MethodNotAllowed(FarthingError):
-    """The door exists but not for this HTTP method."""
+    """The door exists but not for this HTTP method. `allowed` names those it takes, for the header `allow` (RFC 9110, 15.5.6)."""
 
     status = 405
     type = "invalid_request_error"
     code = "method_not_allowed"
     retry = False
+
+    def __init__(self, message: str, *, allowed: str = "") -> None:
+        super().__init__(message)
+        self.allowed = allowed
 
 
 class ClientGone(FarthingError):

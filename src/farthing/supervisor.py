@@ -7,6 +7,7 @@ dies is started again. SIGTERM and SIGINT drain the workers and stop the engines
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
@@ -169,7 +170,10 @@ class Supervisor:
 
     async def _spawn(self, listener: socket.socket) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "farthing.worker", stdin=asyncio.subprocess.PIPE, pass_fds=(listener.fileno(),)
+            *(sys.executable, "-m", "farthing.worker"),
+            stdin=asyncio.subprocess.PIPE,
+            pass_fds=(listener.fileno(),),
+            start_new_session=True,  # Ctrl-C in the terminal is for this process, which lets them drain
         )
 
     def _order(self, process: asyncio.subprocess.Process, listener: socket.socket, runtime: Runtime) -> None:
@@ -192,13 +196,14 @@ class Supervisor:
         self._stopping.set()
         processes = list(self._workers.values())
         for process in processes:
-            process.terminate()
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
         if processes:
             waits = [asyncio.create_task(process.wait()) for process in processes]
             _, late = await asyncio.wait(waits, timeout=self._settings.server.drain_s + _KILL_AFTER_S)
             if late:
                 for process in processes:
-                    if process.returncode is None:
+                    with contextlib.suppress(ProcessLookupError):
                         process.kill()
                 await asyncio.wait(late)
         for task in self._tasks:

@@ -123,12 +123,12 @@ def strict(folders: Path, upstream: ScriptedUpstream) -> Iterator[Installation]:
     """As `gateway`, but impatient: all time-outs are short, answers small, and no attempt is repeated."""
     settings = scripted(
         upstream,
-        server={"header_timeout_s": 1, "body_timeout_s": 1, "max_body_bytes": 2**20},
+        server={"header_timeout_s": 0.6, "body_timeout_s": 0.6, "max_body_bytes": 2**20},
         ledger={"flush_interval_s": 0.02, "unauthenticated_rows_per_minute": 100_000},
         telemetry={"log_requests": True},
     )
     provider = settings["providers"]["up"]  # type: ignore[index]  # as `scripted` makes it
-    provider |= {"first_token_timeout_s": 1, "idle_timeout_s": 1, "total_timeout_s": 5, "max_response_bytes": 2**20, "retries": 0}
+    provider |= {"first_token_timeout_s": 0.7, "idle_timeout_s": 0.7, "total_timeout_s": 5, "max_response_bytes": 2**20, "retries": 0}
     with Installation(folders / "strict", settings) as running:
         yield running
 
@@ -179,6 +179,7 @@ def fleet(folders: Path, upstream: ScriptedUpstream) -> Iterator[Installation]:
             "firm": {"deployments": [deployment("firm", of="firm")]},
             "narrow": {"deployments": [deployment("narrow", of="narrow")]},
             "plain": {"deployments": [deployment("plain", of="plain")]},
+            "gpt-5": {"deployments": [deployment("gpt-5")]},
             "vectors": {"deployments": [deployment("vectors")], "kind": "embeddings"},
         },
     }

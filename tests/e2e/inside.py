@@ -37,7 +37,8 @@ def query(farthing: Installation, sql: str, *values: object, role: str = "farthi
     """Rows of the installation's database, read in one of the two roles that docs/schema.md describes."""
     with psycopg.connect(farthing.database_url, row_factory=dict_row) as connection:
         connection.execute(f"SET ROLE {role}".encode())
-        return connection.execute(sql.encode(), values).fetchall()
+        cursor = connection.execute(sql.encode(), values)
+        return cursor.fetchall() if cursor.description else []
 
 
 def settled(farthing: Installation, ids: Collection[str]) -> dict[str, list[Row]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from openai import APIStatusError, OpenAI
 from probes import Probe
 
@@ -15,6 +17,7 @@ from farthing.testing.raw_client import RawClient
 from farthing.testing.upstream import ScriptedUpstream
 
 GOOD: dict[str, Any] = {"model": "fast", "messages": [{"role": "user", "content": "hello"}]}
+ANYTHING: tuple[Any, ...] = (None, True, 7, 1.5, "text", [], {}, [7], [None], {"x": 7}, [[]])
 DEEP = b"[" * 200 + b"]" * 200
 
 NOT_JSON = {
@@ -122,6 +125,30 @@ async def test_wrong_type_is_refused_with_the_name_of_its_field(
     async with strict_probe.adds(requests=1, attempts=0, errors=1):
         check(await post(strict, json.dumps({**GOOD, **fields}).encode()), 400, "invalid_request", param)
     assert up.received == received
+
+
+@pytest.mark.parametrize(("schema", "path"), [("ChatBody", "/v1/chat/completions"), ("EmbeddingsBody", "/v1/embeddings")])
+async def test_every_documented_field_is_refused_in_every_type_that_it_does_not_have(schema: str, path: str, strict: Installation) -> None:
+    """Straight from our own document: what its schema does not allow is a 400 that names the field."""
+    status, document = strict.get("/openapi.json", key=strict.key)
+    assert status == 200
+    components = json.loads(document)["components"]
+    tried = 0
+    async with RawClient(strict.port, headers={"authorization": f"Bearer {strict.key}"}, timeout=10) as client:
+        for field, rule in components["schemas"][schema]["properties"].items():
+            allowed = Draft202012Validator({**rule, "components": components})
+            for value in ANYTHING:
+                if allowed.is_valid(value):
+                    continue
+                tried += 1
+                await client.post({**GOOD, "input": "x", field: value}, path)
+                seen, headers, body = await client.answer()
+                assert seen == 400, (field, value, body)
+                error = json.loads(body)["error"]
+                assert (error["type"], error["code"]) == ("invalid_request_error", "invalid_request")
+                assert re.match(rf"{field}\b", error["param"]), (field, value, error)
+                assert headers["x-request-id"]
+    assert tried > 6 * len(components["schemas"][schema]["properties"]) - 30
 
 
 @pytest.mark.parametrize(

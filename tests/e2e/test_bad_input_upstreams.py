@@ -56,6 +56,7 @@ BEFORE_CONTENT: dict[str, tuple[Callable[[], Reply], int, str]] = {
 IN_MID_STREAM: dict[str, tuple[Callable[[], Reply], str]] = {
     "error_mid_stream": (malformed.error_mid_stream, "upstream_unavailable"),
     "broken_off": (malformed.broken_off, "upstream_unavailable"),
+    "missing_done": (malformed.missing_done, "upstream_unavailable"),
     "close_mid_body": (malformed.close_mid_body, "upstream_unavailable"),
     "reset_mid_body": (malformed.reset_mid_body, "upstream_unavailable"),
     "stall_mid_body": (malformed.stall_mid_body, "upstream_timeout"),

@@ -168,6 +168,11 @@ def _sections(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
             yield name, below
 
 
+def test_every_section_of_the_settings_is_on_its_page() -> None:
+    named = {word.split(".")[0] for word in _words(_ROOT / "docs" / "settings.md")}
+    assert Settings.model_fields.keys() - {"data"} <= named
+
+
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
 def test_every_setting_that_is_named_exists(page: Path) -> None:
     known = {name for name, _ in _fields(Settings)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -61,14 +62,15 @@ def question(**more: Any) -> Json:
 class Caller:
     """Sends bodies as they are and sees what comes back."""
 
-    def __init__(self, farthing: Installation, key: str | None = None) -> None:
+    def __init__(self, http: httpx.Client, farthing: Installation, key: str | None = None) -> None:
+        self._http = http
         self._url = farthing.base_url
         self._key = key or farthing.key
 
     def post(self, body: Json | str, path: str = "/chat/completions", **headers: str) -> httpx.Response:
         data = body if isinstance(body, str) else json.dumps(body)
         sent = {"authorization": f"Bearer {self._key}", **{name.replace("_", "-"): value for name, value in headers.items()}}
-        answer = httpx.post(self._url + path, content=data.encode(), headers=sent, timeout=20)
+        answer = self._http.post(self._url + path, content=data.encode(), headers=sent, timeout=20)
         assert answer.status_code == 200, answer.text
         return answer
 
@@ -85,9 +87,15 @@ class Caller:
         return answer.headers["x-farthing-source"], [json.loads(event) for event in events]
 
 
+@pytest.fixture(scope="module")
+def http() -> Iterator[httpx.Client]:
+    with httpx.Client() as client:
+        yield client
+
+
 @pytest.fixture
-def caller(gateway: Installation) -> Caller:
-    return Caller(gateway)
+def caller(http: httpx.Client, gateway: Installation) -> Caller:
+    return Caller(http, gateway)
 
 
 def lasting(body: Json) -> Json:
@@ -288,11 +296,12 @@ def test_refresh_does_not_read_and_writes(streamed: bool, caller: Caller, up: Sc
 @pytest.mark.parametrize("streamed", [False, True])
 def test_tenants_never_share_an_answer_and_users_of_one_do(
     streamed: bool,  # noqa: FBT001 - a case
+    http: httpx.Client,
     gateway: Installation,
     up: ScriptedUpstream,
 ) -> None:
     red, pink, blue = (
-        Caller(gateway, new_key(gateway, tenant, user=user)["key"]) for tenant, user in (("red", "a"), ("red", "b"), ("blue", "a"))
+        Caller(http, gateway, new_key(gateway, tenant, user=user)["key"]) for tenant, user in (("red", "a"), ("red", "b"), ("blue", "a"))
     )
     asked = question(stream=streamed)
     received = up.received
@@ -333,23 +342,25 @@ def test_errors_are_not_kept(sdk: OpenAI, caller: Caller, up: ScriptedUpstream) 
 
 
 @pytest.mark.parametrize(("temperature", "kept"), [(None, True), (1, True), (1.1, False), (2, False), (0, True)])
-def test_hot_requests_are_not_cached_where_the_settings_say_so(temperature: float | None, *, kept: bool, fleet: Installation) -> None:
+def test_hot_requests_are_not_cached_where_the_settings_say_so(
+    temperature: float | None, *, kept: bool, http: httpx.Client, fleet: Installation
+) -> None:
     asked = {**question(model="pair"), "temperature": temperature}
-    assert [Caller(fleet).whole(asked)[0] for _ in range(2)] == ["model", "exact" if kept else "model"]
+    assert [Caller(http, fleet).whole(asked)[0] for _ in range(2)] == ["model", "exact" if kept else "model"]
 
 
-def test_answer_that_is_too_big_is_not_kept(fleet: Installation, up: ScriptedUpstream) -> None:
+def test_answer_that_is_too_big_is_not_kept(http: httpx.Client, fleet: Installation, up: ScriptedUpstream) -> None:
     up.script("first", completion("x" * 20_000))
     asked = question(model="pair")
-    assert [Caller(fleet).whole(asked)[0] for _ in range(2)] == ["model", "model"]
+    assert [Caller(http, fleet).whole(asked)[0] for _ in range(2)] == ["model", "model"]
     up.script("first", stream(("x",) * 150))
-    assert [Caller(fleet).stream(asked)[0] for _ in range(2)] == ["model", "model"]
+    assert [Caller(http, fleet).stream(asked)[0] for _ in range(2)] == ["model", "model"]
 
 
-def test_answer_of_a_fallback_is_kept(fleet: Installation, up: ScriptedUpstream) -> None:
+def test_answer_of_a_fallback_is_kept(http: httpx.Client, fleet: Installation, up: ScriptedUpstream) -> None:
     up.script("first", Reply(status=500), completion("not asked"))
     asked = question(model="pair")
-    miss, hit = Caller(fleet).post(asked), Caller(fleet).post(asked)
+    miss, hit = Caller(http, fleet).post(asked), Caller(http, fleet).post(asked)
     assert (miss.headers["x-farthing-route"], hit.headers["x-farthing-source"]) == ("fallback", "exact")
     assert hit.json()["choices"] == miss.json()["choices"]
 

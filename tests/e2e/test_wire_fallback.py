@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -40,13 +39,14 @@ BEFORE_CONTENT = {
 
 
 @pytest.fixture(autouse=True)
-def _rested(fleet_sdk: OpenAI, fleet_probe: Probe) -> Iterator[None]:
-    """Every test leaves the deployments of `pair` and `cheap` well and out of their cooldown."""
-    yield
+def _rested(fleet_sdk: OpenAI, fleet_probe: Probe) -> None:
+    """Every test finds the deployments that it lets fail well and out of their cooldown."""
     fleet_probe.quiet()
-    for model in ("pair", "cheap"):
-        while create(fleet_sdk, model)[1]["x-farthing-route"] != "direct":
+    for model, deployment in (("pair", "first"), ("cheap", "frugal")):
+        create(fleet_sdk, model)
+        while fleet_probe.upstream.requests[-1].model != deployment:
             time.sleep(0.02)
+            create(fleet_sdk, model)
 
 
 def ask() -> list[ChatCompletionMessageParam]:

@@ -52,7 +52,7 @@ class ExactCache:
         if entry is None and key in self._flights:
             entry = await self._follow(self._flights[key])
             if entry is None:
-                return await following(request)
+                return await self._lead(request, following, key, None)
         if entry is not None:
             return _hit(request, entry)
         flight = self._flights[key] = Flight(request.lifeline)

@@ -17,7 +17,7 @@ from farthing.supervisor import Supervisor
 _CURL = """\
 curl -s {url}/v1/chat/completions \\
   -H "Authorization: Bearer $(cat {key_file})" -H "Content-Type: application/json" \\
-  -d '{{"model": "{model}", "messages": [{{"role": "user", "content": "What is a farthing?"}}]}}'"""
+  -d '{{"model": "{model}", "max_tokens": 100, "messages": [{{"role": "user", "content": "What is a farthing?"}}]}}'"""
 
 
 def up(

@@ -30,6 +30,8 @@ _SPAN = re.compile(r"(\d{1,6})([smhdw])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _MOST_LISTED = 10_000
 _MOST_BODY = 64 * 1024
+_ALL_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+_METHODS = {"/admin/v1/keys": "GET, HEAD, POST", "/admin/v1/keys/[^/]+": "DELETE", "/admin/v1/report": "GET, HEAD"}
 _RESERVED = frozenset({"unauthenticated"})
 
 
@@ -62,7 +64,7 @@ class AdminDoors:
             Route("/admin/v1/keys", _guarded(self._key_create), methods=["POST"]),
             Route("/admin/v1/keys/{id}", _guarded(self._key_revoke), methods=["DELETE"]),
             Route("/admin/v1/report", _guarded(self._report), methods=["GET"]),
-            Route("/admin/v1/{rest:path}", _guarded(_nothing_here), methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+            Route("/admin/v1/{rest:path}", _guarded(_nothing_here), methods=list(_ALL_METHODS)),
         ]
         return Starlette(routes=routes)
 
@@ -188,8 +190,9 @@ def _shown(record: KeyRecord) -> Json:
 
 async def _nothing_here(request: Request) -> Response:
     path = request.url.path
-    if re.fullmatch(r"/admin/v1/(keys|keys/[^/]+|report)", path):
-        raise MethodNotAllowed(f"{path[:200]} does not take {request.method}")
+    for pattern, allowed in _METHODS.items():
+        if re.fullmatch(pattern, path):
+            raise MethodNotAllowed(f"{path[:200]} takes {allowed}, not {request.method}", allowed=allowed)
     raise NotFound(f"there is no {path[:200]!r}; admin doors: /admin/v1/keys, /admin/v1/report")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from farthing.errors import BodyTimeout, BodyTooLarge, FarthingError
+from farthing.errors import BodyTimeout, BodyTooLarge, FarthingError, MethodNotAllowed
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -107,13 +107,15 @@ async def send_early(receive: Receive, send: Send, status: int, headers: Headers
 
 
 def error_headers(error: FarthingError) -> list[tuple[bytes, bytes]]:
-    """`x-should-retry` and, where a time is known, `retry-after` (whole seconds, rounded up) and `retry-after-ms`."""
+    """`x-should-retry`; where a time is known, `retry-after` (whole seconds, rounded up) and `retry-after-ms`; with a 405, `allow`."""
     headers = []
     if error.retry is not None:
         headers.append((b"x-should-retry", b"true" if error.retry else b"false"))
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % -(-error.retry_after_s // 1)))
         headers.append((b"retry-after-ms", b"%d" % (error.retry_after_s * 1000)))
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", error.allowed.encode()))
     return headers
 
 

@@ -144,7 +144,8 @@ class Gateway:
         if opening.needs_admin and not request.principal.admin:
             raise NotAllowed("This door needs an admin key.")
         if scope["method"] not in opening.methods:
-            raise MethodNotAllowed(f"{scope['path']} takes {', '.join(sorted(opening.methods))}, not {scope['method'][:16]}.")
+            allowed = ", ".join(sorted(opening.methods))
+            raise MethodNotAllowed(f"{scope['path']} takes {allowed}, not {scope['method'][:16]}.", allowed=allowed)
         if opening.spends and self.in_flight > self._max_in_flight:
             refusal = Overloaded(
                 f"this worker has {self._max_in_flight} requests under way (setting server.max_in_flight)", retry_after_s=1.0

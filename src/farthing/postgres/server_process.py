@@ -65,8 +65,9 @@ class Server:
                     self._configure()
                     self._restart()
             except (subprocess.SubprocessError, OSError, AssertionError, ValueError) as error:
-                # AssertionError, ValueError: the pid file was read while the server was still writing it.
-                if time.monotonic() > deadline or isinstance(error, FileNotFoundError | PermissionError):
+                # AssertionError, ValueError: the pid file was read while the server was still writing it. FileNotFoundError: it went away
+                # between two looks.
+                if time.monotonic() > deadline or isinstance(error, PermissionError):
                     raise Unavailable(f"The embedded PostgreSQL did not start: {error!r}{self._log_tail()}") from error
                 time.sleep(0.2)
             else:

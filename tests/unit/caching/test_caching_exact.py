@@ -16,7 +16,7 @@ import pytest
 from farthing.caching.exact import ExactCache
 from farthing.caching.memory import MemoryTier
 from farthing.caching.shared import SharedTier
-from farthing.errors import FarthingError, UpstreamUnavailable
+from farthing.errors import UpstreamUnavailable
 from farthing.inprocess.stores import InProcessAnswers, InProcessChanges
 from farthing.pipeline.stage import compose
 from farthing.pipeline.stream import Fold, replay
@@ -684,7 +684,3 @@ async def test_memory_is_bounded_however_many_answers_come() -> None:
         await house.ask(f"question {at}")
     assert house.exact._memory.bytes <= 5000
     assert len(house.exact._memory) < 10
-
-
-def test_the_errors_of_this_file_are_farthings() -> None:
-    assert issubclass(UpstreamUnavailable, FarthingError)

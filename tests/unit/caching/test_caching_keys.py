@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from farthing.caching.keys import OUT, exact_key, temperature
@@ -51,12 +51,14 @@ def shuffled(value: Any, order: Any) -> Any:
     return [shuffled(item, order) for item in value] if isinstance(value, list) else value
 
 
+@settings(max_examples=50)
 @given(BODIES, st.randoms(use_true_random=False))
 def test_order_of_keys_and_white_space_do_not_matter(body: Json, order: Any) -> None:
     other = msgspec.json.format(msgspec.json.encode(shuffled(body, order)), indent=3)
     assert key(msgspec.json.decode(other)) == key(body)
 
 
+@settings(max_examples=50)
 @given(BODIES)
 def test_a_key_is_32_bytes_and_leaves_the_request_as_it_is(body: Json) -> None:
     one = request(copy.deepcopy(body))
@@ -64,6 +66,7 @@ def test_a_key_is_32_bytes_and_leaves_the_request_as_it_is(body: Json) -> None:
     assert one.body == body
 
 
+@settings(max_examples=50)
 @given(BODIES, st.data())
 def test_any_change_of_a_field_that_is_in_changes_the_key(body: Json, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(set(body) - OUT)) | st.text(max_size=8))
@@ -73,11 +76,13 @@ def test_any_change_of_a_field_that_is_in_changes_the_key(body: Json, data: st.D
     assert key({**body, name: value}) != key(body)
 
 
+@settings(max_examples=50)
 @given(BODIES, st.sampled_from(sorted(OUT)), VALUE)
 def test_a_field_that_is_out_does_not_change_the_key(body: Json, name: str, value: Any) -> None:
     assert key({**body, name: value}) == key({field: item for field, item in body.items() if field != name})
 
 
+@settings(max_examples=50)
 @given(BODIES, st.text(max_size=8))
 def test_a_null_field_is_an_absent_one(body: Json, name: str) -> None:
     assume(name not in body)

@@ -20,7 +20,7 @@ async def test_a_task_that_fails_or_ends_is_started_again_and_the_log_says_why(c
         again.set()
         await asyncio.Event().wait()
 
-    background = Background()
+    background = Background(pause_s=0.001)
     with caplog.at_level(logging.ERROR, logger="farthing"):
         background.start("shaky", shaky)
         async with asyncio.timeout(5):

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farthing.types import Lifeline, Usage, dollars, new_id, uuid7_at
@@ -45,6 +45,7 @@ NAMES = st.sampled_from(
 )
 
 
+@settings(max_examples=50)
 @given(JSON | st.dictionaries(NAMES, JSON | st.dictionaries(NAMES, JSON)))
 def test_usage_of_anything_is_none_or_bounded_counts(raw: Any) -> None:
     usage = Usage.of(raw)

@@ -58,9 +58,9 @@ def test_every_error_has_what_the_wire_needs(one: type[FarthingError]) -> None:
     assert one.retry in {None, True, False}
     assert inspect.getdoc(one)
     assert "code" in vars(one) or one.__bases__[0] is not FarthingError, "an error of its own has a code of its own"
-    status, body = one("what was wrong", param="field", retry_after_s=1.5).wire()
+    status, body = one("what was wrong").wire()
     assert status == one.status
-    assert body == {"message": "what was wrong", "type": one.type, "param": "field", "code": one.code}
+    assert body == {"message": "what was wrong", "type": one.type, "param": None, "code": one.code}
 
 
 def test_a_client_is_told_to_retry_what_a_retry_can_help_only() -> None:
@@ -75,6 +75,11 @@ def test_a_client_is_told_to_retry_what_a_retry_can_help_only() -> None:
         "UpstreamMalformed",
         "UpstreamTimeout",
     }
+
+
+def test_an_error_names_the_field_and_when_to_come_back() -> None:
+    error = FarthingError("wrong", param="model", retry_after_s=1.5)
+    assert (error.wire()[1]["param"], error.retry_after_s) == ("model", 1.5)
 
 
 def test_a_providers_own_words_are_handed_on() -> None:

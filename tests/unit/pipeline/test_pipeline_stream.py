@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farthing.errors import UpstreamError
@@ -109,6 +109,7 @@ def message(*deltas: Json) -> Json:
     return found
 
 
+@settings(max_examples=25)
 @given(completions())
 def test_a_replayed_answer_folds_to_itself(whole: Json) -> None:
     before = copy.deepcopy(whole)
@@ -117,6 +118,7 @@ def test_a_replayed_answer_folds_to_itself(whole: Json) -> None:
     assert whole == before, "replay must not change what the cache holds"
 
 
+@settings(max_examples=25)
 @given(completions())
 def test_a_replay_has_the_shape_of_a_live_stream(whole: Json) -> None:
     ended: set[int] = set()
@@ -140,6 +142,7 @@ def test_a_replay_has_the_shape_of_a_live_stream(whole: Json) -> None:
     assert begun == {choice["index"] for choice in whole["choices"]}
 
 
+@settings(max_examples=25)
 @given(completions(), st.data())
 def test_however_text_is_cut_it_folds_the_same(whole: Json, data: st.DataObject) -> None:
     chunks = []
@@ -157,6 +160,7 @@ def test_however_text_is_cut_it_folds_the_same(whole: Json, data: st.DataObject)
     assert folded(chunks, whole["usage"]) == whole
 
 
+@settings(max_examples=25)
 @given(completions())
 def test_choices_may_come_interleaved_and_in_one_chunk(whole: Json) -> None:
     by_index: dict[int, list[Json]] = {}
@@ -185,6 +189,7 @@ GARBAGE = st.fixed_dictionaries(
 )
 
 
+@settings(max_examples=40)
 @given(st.lists(GARBAGE, min_size=1, max_size=5))
 def test_whatever_passes_the_wire_folds_counts_and_replays_without_an_error(chunks: list[Json]) -> None:
     fold = Fold()
@@ -225,10 +230,11 @@ def test_empty_tool_calls_in_a_delta_leave_no_trace(empty: Any) -> None:
 
 
 def test_a_server_that_repeats_the_message_in_each_chunk_is_not_heard_twice() -> None:
-    parts = [
-        chunk({"content": "Hel"}, message={"role": "assistant", "content": "Hel"}),
-        chunk({"content": "lo"}, message={"content": "Hello"}),
-    ]
+    parts = []
+    for so_far, piece in (("Hel", "Hel"), ("Hello", "lo")):
+        one = chunk({"content": piece})
+        one["choices"] = [{"message": {"role": "assistant", "content": so_far}, **one["choices"][0]}]
+        parts.append(one)
     assert folded(parts)["choices"][0]["message"]["content"] == "Hello"
 
 
