@@ -14,8 +14,8 @@ from openai import AsyncOpenAI
 from farthing.testing.installation import Installation
 from farthing.testing.upstream import ScriptedUpstream
 
-_KEPT_DOWN_S = 3.0
-_REQUESTS = 90
+_KEPT_DOWN_S = 2.0
+_REQUESTS = 60
 
 
 async def _keep_down(farthing: Installation, killed: list[int]) -> None:

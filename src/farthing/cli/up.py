@@ -17,7 +17,7 @@ from farthing.supervisor import Supervisor
 _CURL = """\
 curl -s {url}/v1/chat/completions \\
   -H "Authorization: Bearer $(cat {key_file})" -H "Content-Type: application/json" \\
-  -d '{{"model": "{model}", "max_tokens": 100, "messages": [{{"role": "user", "content": "What is a farthing?"}}]}}'"""
+  -d '{{"model": "{model}", {bound}"messages": [{{"role": "user", "content": "What is a farthing?"}}]}}'"""
 
 
 def up(
@@ -44,13 +44,15 @@ def up(
 
 def _print_banner(settings: Settings, url: str, made: str | None) -> None:
     key_file = settings.data / "admin.key"
-    model = next(iter(settings.models), "local" if settings.local.enabled else "MODEL")
+    named = (name for name, model in settings.models.items() if model.kind == "chat")
+    model = next(named, "local" if settings.local.enabled else "MODEL")
+    bound = '"max_tokens": 100, ' if model == "local" else ""  # so small a model may go on for minutes
     shown = Path(".farthing/admin.key") if key_file == Path.cwd() / ".farthing/admin.key" else key_file
     lines = [f"Farthing is ready at {url}"]
     if made:
         lines.append(f"Admin key (shown this once, kept in {shown}): {made}")
     else:
         lines.append(f"Admin key: in {shown}")
-    lines += ["Try:", _CURL.format(url=url, key_file=shown, model=model)]
+    lines += ["Try:", _CURL.format(url=url, key_file=shown, model=model, bound=bound)]
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()

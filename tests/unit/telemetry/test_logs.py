@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farthing import logs
-from farthing.types import Source
+from farthing.types import Source, new_id
 
 from .conftest import MakeEntry, MakeRequest
 
@@ -51,9 +51,10 @@ def test_a_line_has_time_level_logger_message_and_extras() -> None:
 
 
 def test_the_request_of_the_running_task_is_named() -> None:
-    token = logs.REQUEST_ID.set("request-1")
+    serving = new_id()
+    token = logs.REQUEST_ID.set(serving)
     try:
-        assert line_of("x")["request_id"] == "request-1"
+        assert line_of("x")["request_id"] == str(serving)
         assert line_of("x", request_id="request-2")["request_id"] == "request-2"
     finally:
         logs.REQUEST_ID.reset(token)
