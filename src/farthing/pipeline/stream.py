@@ -63,11 +63,6 @@ class Fold:
                 elif value is not None or key not in whole:
                     whole[key] = value
 
-    @property
-    def finished(self) -> bool:
-        """Whether every choice has said why it ended."""
-        return bool(self._choices) and all(choice["finish_reason"] for choice in self._choices.values())
-
     def text(self) -> str:
         """All that was generated so far, for estimates."""
         return "".join(_text_of(choice["message"]) for choice in self._choices.values())

@@ -201,7 +201,6 @@ def test_whatever_passes_the_wire_folds_counts_and_replays_without_an_error(chun
                 fold.add(passed)
     text, body = fold.text(), fold.body(None)
     assert isinstance(text, str)
-    assert isinstance(fold.finished, bool)
     list(replay(body))
     msgspec.json.encode(body)
 
@@ -244,16 +243,6 @@ def test_text_for_estimates_has_everything_generated() -> None:
     fold.add(chunk({"tool_calls": [{"index": 0, "function": {"name": "c", "arguments": "d"}}]}))
     fold.add(chunk({"refusal": "e"}, index=1))
     assert sorted(fold.text()) == list("abcde")
-
-
-def test_an_answer_is_finished_when_every_choice_is() -> None:
-    fold = Fold()
-    assert not fold.finished
-    fold.add(chunk({"content": "a"}, finish="stop"))
-    fold.add(chunk({"content": "b"}, index=1))
-    assert not fold.finished
-    fold.add(chunk({}, index=1, finish="length"))
-    assert fold.finished
 
 
 @pytest.mark.parametrize(
