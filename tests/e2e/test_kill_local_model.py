@@ -64,7 +64,6 @@ def test_requests_under_way_and_next_ones_are_answered_by_the_deployment_behind_
         first, second = rows[request_id]
         assert (first["attempt"], first["final"], first["provider"], first["error"]) == (1, False, "local", "upstream_unavailable")
         assert (second["attempt"], second["final"], second["provider"], second["route"]) == (2, True, "up", "fallback")
-    assert any(answer.headers["x-farthing-route"] == "fallback" for answer in answers[4:])
-    assert up.of("fast")
+    assert "up" in {rows[request_id][-1]["provider"] for request_id in ids[4:]}
     eventually(lambda: ask(crowd, key, "Back again?", model="local", max_tokens=2).is_success, "the next life of the local model")
     add_up(crowd)
