@@ -13,7 +13,6 @@ from inside import add_up, ask, eventually, new_key, once_each, settled
 from openai import OpenAI
 
 from farthing.testing.installation import Installation
-from farthing.testing.upstream import ScriptedUpstream
 
 
 def _kill(farthing: Installation) -> int:
@@ -46,7 +45,8 @@ def test_requests_wait_for_the_next_life_of_the_model_when_there_is_no_other(loc
     add_up(local)
 
 
-def test_requests_under_way_and_next_ones_are_answered_by_the_deployment_behind_it(crowd: Installation, up: ScriptedUpstream) -> None:
+@pytest.mark.usefixtures("up")
+def test_requests_under_way_and_next_ones_are_answered_by_the_deployment_behind_it(crowd: Installation) -> None:
     key = new_key(crowd, "kill-either")["key"]
     eventually(lambda: ask(crowd, key, "warm up", model="either", max_tokens=2).headers["x-farthing-route"] == "direct", "the local model")
     with ThreadPoolExecutor(8) as pool:
