@@ -205,7 +205,10 @@ def test_it_exits_0_on_sigterm_with_a_generation_under_way() -> None:
             with client.stream("POST", url, json=story, headers={"authorization": "Bearer k"}, timeout=20) as response:
                 next(response.iter_lines())
                 process.send_signal(signal.SIGTERM)
-                assert process.wait(timeout=5) == 0
+                try:
+                    assert process.wait(timeout=5) == 0
+                finally:
+                    process.kill()
 
 
 @pytest.mark.parametrize(("parent", "key", "status"), [("self", None, 2), ("other", "k", 1)])

@@ -43,9 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the engine raises bare RuntimeErrors; whatever it is, the supervisor reads it in the log
         return _complain(f"the engine did not start: {error}", status=1)
     _wait_for_end(options.parent)
-    # Without the engine's own shutdown: it waits for generations under way, and the system takes back all that it holds.
-    del server
-    return 0
+    # Past the engine's destructor: it waits for generations under way and has been seen to hang. The system takes back all that it holds.
+    sys.stderr.flush()
+    os._exit(0 if server is not None else 1)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
