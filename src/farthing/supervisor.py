@@ -111,7 +111,8 @@ class Supervisor:
             alias=SMOLLM2.name,
             parallel=local.parallel,
             context=local.context_tokens,
-            threads=local.threads or os.cpu_count() or 1,
+            # Its threads wait for each other by spinning: with one on a core that is busy otherwise, all become 20 times slower.
+            threads=local.threads or max(1, (os.cpu_count() or 1) // 2),
             connections=_CHAT_CONNECTIONS,
         )
         chat = ChatServer(engine)

@@ -206,7 +206,7 @@ def test_it_exits_0_on_sigterm_with_a_generation_under_way() -> None:
                 next(response.iter_lines())
                 process.send_signal(signal.SIGTERM)
                 try:
-                    assert process.wait(timeout=5) == 0
+                    assert process.wait(timeout=60) == 0
                 finally:
                     process.kill()
 
