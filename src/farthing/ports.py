@@ -90,12 +90,17 @@ class Meter(Protocol):
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt at one deployment, as a provider sees it. `body` is the client's; the provider puts its own model name in."""
+    """One attempt at one deployment, as a provider sees it.
+
+    `body` is the client's; the provider puts its own model name in. `last`: there is nowhere else to turn, so that waiting for something
+    that is coming back is better than an error.
+    """
 
     upstream_model: str
     body: Json
     request_id: UUID
     traceparent: str | None = None
+    last: bool = True
 
 
 class Provider(Protocol):

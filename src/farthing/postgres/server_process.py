@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import subprocess
+import threading
 import time
 import warnings
 from collections.abc import Mapping
@@ -25,7 +26,11 @@ _OUR_SETTINGS = "farthing.conf"
 _QUIT_S = 2.0
 _STOP_S = 30.0
 _LOG_TAIL = 2000
+_POLL_S = 0.02
+_START_LOOK_S = "3"
+"""How long pg_ctl waits for a server that starts. One that needs longer, for its recovery, is waited for by us."""
 _PID_FILE_SOCKET = 4
+_PID_FILE_STATUS = 7
 
 
 def installation() -> Path:
@@ -48,22 +53,30 @@ class Server:
         self._server: PostgresServer | None = None
         self.socket_folder: Path | None = None
         self._owner = os.getpid()
+        self._at_work = threading.Lock()
+        self._giving_up = threading.Event()
 
     def start(self, deadline: float) -> None:
         """Start the server and wait until it is ready, at most until `deadline` (by the monotonic clock). A no-op when it runs.
 
         What a killed server left behind is cleared away first: its orphaned processes, which still hold its shared memory, and its
-        pid file, whose number may by now belong to some other program.
+        pid file, whose number may by now belong to some other program. A `stop` meanwhile, in another thread, ends it: `Unavailable`.
         """
+        with self._at_work:
+            self._start(deadline)
+
+    def _start(self, deadline: float) -> None:
         while True:
+            if self._giving_up.is_set():
+                raise Unavailable("The embedded PostgreSQL is being stopped.")
             try:
                 if postmaster_pid(self._folder) is None:
                     self._clear()
                 fresh = self._configure() is None
-                self._launch()
+                self._launch(deadline)
                 if fresh:
                     self._configure()
-                    self._restart()
+                    self._restart(deadline)
             except (subprocess.SubprocessError, OSError, AssertionError, ValueError) as error:
                 # AssertionError, ValueError: the pid file was read while the server was still writing it. FileNotFoundError: it went away
                 # between two looks.
@@ -71,37 +84,47 @@ class Server:
                     raise Unavailable(f"The embedded PostgreSQL did not start: {error!r}{self._log_tail()}") from error
                 time.sleep(0.2)
             else:
-                assert self._server is not None
-                self.socket_folder = self._server.get_postmaster_info().socket_dir
+                self.socket_folder = _socket_folder(self._folder)
                 atexit.unregister(self.stop)
                 atexit.register(self.stop)
                 return
 
     def stop(self) -> None:
-        """Stop the server; at exit too, should nobody have asked. A no-op when it is stopped, and in a fork of the process."""
-        server, self._server, self.socket_folder = self._server, None, None
+        """Stop the server, for good; at exit too, should nobody have asked. A no-op when stopped, and in a fork of the process."""
         atexit.unregister(self.stop)
-        if server is None or os.getpid() != self._owner:
+        if os.getpid() != self._owner:
             return
-        if postmaster_pid(self._folder) is not None:
-            try:
-                _stop(server)
-            except subprocess.SubprocessError as error:
-                _LOG.warning("the embedded PostgreSQL did not stop: %s", error)
-        server.cleanup()
+        self._giving_up.set()
+        with self._at_work:
+            server, self._server, self.socket_folder = self._server, None, None
+            if server is None:
+                return
+            if postmaster_pid(self._folder) is not None:
+                try:
+                    _pg_ctl(server, "-w", "-m", "fast", "stop")
+                except subprocess.SubprocessError as error:
+                    _LOG.warning("the embedded PostgreSQL did not stop: %s", error)
+            server.cleanup()
 
-    def _launch(self) -> None:
+    def _launch(self, deadline: float) -> None:
         if self._server is None:
             # It lists the processes that use the server; those on the list are dead, for we hold the folder.
             with suppress(FileNotFoundError):
                 (self._folder / ".handle_pids.json").unlink()
             self._server = _get_server(self._folder)
-        self._server.ensure_postgres_running()
+        elif postmaster_pid(self._folder) is None:
+            # Not by the package's own method: that waits for ever when the server dies while it starts.
+            sockets = self._server.get_postmaster_info().socket_dir
+            _pg_ctl(self._server, "-w", "-t", _START_LOOK_S, "-o", '-h ""', "-o", f"-k {sockets}", "-l", str(self._folder / "log"), "start")
+        while _status(self._folder) != "ready":
+            time.sleep(_POLL_S)
+            if postmaster_pid(self._folder) is None or self._giving_up.is_set() or time.monotonic() > deadline:
+                raise ChildProcessError("it did not become ready")
 
-    def _restart(self) -> None:
+    def _restart(self, deadline: float) -> None:
         assert self._server is not None
-        _stop(self._server)
-        self._server.ensure_postgres_running()
+        _pg_ctl(self._server, "-w", "-m", "fast", "stop")
+        self._launch(deadline)
 
     def _configure(self) -> bool | None:
         """Write our settings beside PostgreSQL's own. None when there is no data yet; else whether they were new."""
@@ -148,6 +171,16 @@ def postmaster_pid(folder: Path) -> int | None:
     return pid if _lives_in(pid, folder) else None
 
 
+def _status(folder: Path) -> str | None:
+    """What the server of this folder says in its pid file: "starting", "ready", …; None when it is dead or has said nothing."""
+    try:
+        lines = (folder / "postmaster.pid").read_text().split("\n")
+    except OSError:
+        return None
+    said = len(lines) > _PID_FILE_STATUS and postmaster_pid(folder) is not None
+    return lines[_PID_FILE_STATUS].strip() if said else None
+
+
 def _socket_folder(folder: Path) -> Path:
     """Where the last server of this folder had its socket, by its pid file."""
     try:
@@ -179,10 +212,12 @@ def _get_server(folder: Path) -> PostgresServer:
     return get_server(folder, cleanup_mode=None)
 
 
-def _stop(server: PostgresServer) -> None:
-    """End connections and write everything down, without waiting for the clients."""
-    command = [str(installation() / "pginstall" / "bin" / "pg_ctl"), "-D", str(server.pgdata), "-w", "-m", "fast", "stop"]
-    subprocess.run(command, user=server.system_user, check=True, capture_output=True, timeout=_STOP_S)  # noqa: S603  # our own server
+def _pg_ctl(server: PostgresServer, *arguments: str) -> None:
+    """Run pg_ctl on a server's data folder. "-m fast stop" ends connections and writes everything down, without waiting for the clients."""
+    command = [str(installation() / "pginstall" / "bin" / "pg_ctl"), "-D", str(server.pgdata), *arguments]
+    # No pipes: a server that is started would inherit them and keep them open.
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run(command, user=server.system_user, check=True, timeout=_STOP_S, **quiet)  # type: ignore[call-overload]  # noqa: S603  # our own server
 
 
 def _write_like(model: Path, path: Path, text: str) -> None:

@@ -16,6 +16,8 @@ from farthing.types import Completion, Json
 
 _encode = msgspec.json.Encoder().encode
 _OK = 200
+_SHORTEST_SECRET = 8
+"""Shorter ones are not looked for in errors: they would be found in ordinary words."""
 
 
 class OpenAICompatible:
@@ -29,6 +31,8 @@ class OpenAICompatible:
             headers.setdefault("authorization", f"Bearer {settings.api_key.get_secret_value()}")
         self.name = name
         self._settings = settings
+        given = [secret.get_secret_value() for secret in (settings.api_key, *settings.headers.values()) if secret is not None]
+        self._secrets = [secret for secret in given if len(secret) >= _SHORTEST_SECRET]
         self._http = Http1Client(
             name,
             settings.base_url,
@@ -45,11 +49,19 @@ class OpenAICompatible:
     async def chat(self, call: Call) -> Completion:
         """See `ports.Provider.chat`."""
         body = {key: value for key, value in call.body.items() if key not in {"stream", "stream_options"}}
-        return Completion(body=wire.completion(self.name, await self._whole("/chat/completions", call, body)))
+        try:
+            return Completion(body=wire.completion(self.name, await self._whole("/chat/completions", call, body)))
+        except UpstreamError as error:
+            wire.mask(error, self._secrets)
+            raise
 
     async def embed(self, call: Call) -> Completion:
         """See `ports.Provider.embed`."""
-        return Completion(body=wire.embeddings(self.name, await self._whole("/embeddings", call, call.body)))
+        try:
+            return Completion(body=wire.embeddings(self.name, await self._whole("/embeddings", call, call.body)))
+        except UpstreamError as error:
+            wire.mask(error, self._secrets)
+            raise
 
     async def stream(self, call: Call) -> AsyncGenerator[tuple[Json | None, Json | None], None]:
         """See `ports.Provider.stream`."""
@@ -58,8 +70,9 @@ class OpenAICompatible:
             body["stream_options"] = {**(call.body.get("stream_options") or {}), "include_usage": True}
         else:
             body.pop("stream_options", None)
-        exchange = await self._open("/chat/completions", call, body)
+        exchange: Exchange | None = None
         try:
+            exchange = await self._open("/chat/completions", call, body)
             if "text/event-stream" not in exchange.headers.get("content-type", "").lower():
                 data = await exchange.body(self._settings.max_response_bytes, self._settings.idle_timeout_s)
                 wire.completion(self.name, data)  # names an error inside a 200 before the complaint below
@@ -69,8 +82,12 @@ class OpenAICompatible:
                     pair = wire.chunk(self.name, data)
                     if pair != (None, None):
                         yield pair
+        except UpstreamError as error:
+            wire.mask(error, self._secrets)
+            raise
         finally:
-            exchange.close()
+            if exchange is not None:
+                exchange.close()
 
     async def _events(self, exchange: Exchange) -> AsyncGenerator[bytes, None]:
         """Data of the events up to the end mark."""

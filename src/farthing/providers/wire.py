@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -187,6 +187,17 @@ def error_inside(name: str, error: Any) -> UpstreamError:
         upstream_type=text(fields.get("type")),
         upstream_code=text(code),
     )
+
+
+def mask(error: UpstreamError, secrets: Sequence[str]) -> None:
+    """Take our own credentials out of an error: some servers repeat in a complaint what they were sent."""
+    for name in ("message", "upstream_type", "upstream_code", "param"):
+        said = getattr(error, name)
+        for secret in secrets:
+            if said and secret in said:
+                said = said.replace(secret, "[masked]")
+        setattr(error, name, said)
+    error.args = (error.message,)
 
 
 def text(value: Any) -> str | None:

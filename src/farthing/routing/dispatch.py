@@ -46,7 +46,7 @@ class Dispatch:
         while True:
             deployment = plan.popleft()
             number += 1
-            attempt = _Running(self._meter, self._catalogue, request, deployment, number)
+            attempt = _Running(self._meter, self._catalogue, request, deployment, number, last=not plan)
             try:
                 return await attempt.answer()
             except (UpstreamError, Overloaded) as error:
@@ -75,12 +75,13 @@ def _worth_another_try(error: FarthingError) -> bool:
 class _Running:
     """One attempt under way. Exactly one of `fail`, `_succeed` and `_stream_ended` records it."""
 
-    def __init__(self, meter: Meter, catalogue: Catalogue, request: Request, deployment: Deployment, number: int) -> None:
+    def __init__(self, meter: Meter, catalogue: Catalogue, request: Request, deployment: Deployment, number: int, *, last: bool) -> None:
         self._meter = meter
         self._baseline = catalogue.get(request.model).deployments[0].price
         self._request = request
         self._deployment = deployment
         self._number = number
+        self._last = last
         self._route = "direct" if deployment.model == request.model and number == 1 else "fallback"
         self._started = time.perf_counter_ns()
         self._ttft_us: int | None = None
@@ -90,7 +91,13 @@ class _Running:
 
     async def answer(self) -> Answer:
         request, deployment = self._request, self._deployment
-        call = Call(upstream_model=deployment.upstream_model, body=request.body, request_id=request.id, traceparent=request.traceparent)
+        call = Call(
+            upstream_model=deployment.upstream_model,
+            body=request.body,
+            request_id=request.id,
+            traceparent=request.traceparent,
+            last=self._last,
+        )
         if request.stream and request.operation is Operation.CHAT:
             return await self._begin_stream(call)
         if request.operation is Operation.CHAT:

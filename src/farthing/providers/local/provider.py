@@ -19,7 +19,10 @@ _ENGINE_FIELDS = ("timings", "__verbose", "prompt_progress")
 
 
 class LocalModels:
-    """See `ports.Provider`. While the chat process is being restarted, calls wait for it up to `restart_wait_s` seconds."""
+    """See `ports.Provider`.
+
+    While the chat process is being restarted, calls wait for it up to `restart_wait_s` seconds, unless they can go elsewhere.
+    """
 
     name = "local"
     kind = "local"
@@ -41,7 +44,7 @@ class LocalModels:
     async def chat(self, call: Call) -> Completion:
         """See `ports.Provider.chat`. An answer that breaks the JSON schema asked for is an error: the engine can ignore a schema."""
         _refuse_what_it_cannot(call.body)
-        deadline = asyncio.get_running_loop().time() + self._restart_wait_s
+        deadline = self._deadline(call)
         while True:
             try:
                 completion = await self._chat.chat(call)
@@ -61,7 +64,7 @@ class LocalModels:
             yield None, body.get("usage")
             return
         _refuse_what_it_cannot(call.body)
-        deadline = asyncio.get_running_loop().time() + self._restart_wait_s
+        deadline = self._deadline(call)
         begun = False
         while not begun:
             pairs = self._chat.stream(call)
@@ -76,6 +79,9 @@ class LocalModels:
                 await _pause_if_restarting(error, deadline)
             finally:
                 await pairs.aclose()
+
+    def _deadline(self, call: Call) -> float:
+        return asyncio.get_running_loop().time() + (self._restart_wait_s if call.last else 0.0)
 
     async def embed(self, call: Call) -> Completion:
         """See `ports.Provider.embed`."""
