@@ -170,7 +170,7 @@ class ExactCacheSettings(_Section):
     ttl_s: Annotated[float, Field(gt=0, le=31_536_000)] = 86_400
     max_temperature: Annotated[float, Field(ge=0, le=2)] = 2
     """Requests hotter than this are not cached; a request that names no temperature counts as 1."""
-    max_bytes: Count = 32 * 2**20
+    max_bytes: Count = 16 * 2**20
     """Answers kept in a worker's memory."""
     max_entry_bytes: Count = 2**20
     max_chunks: Count = 20_000

@@ -173,6 +173,10 @@ class Supervisor:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "farthing.worker"),
             stdin=asyncio.subprocess.PIPE,
+            env={
+                "MALLOC_ARENA_MAX": "2",
+                **os.environ,
+            },  # glibc gives each thread a heap of its own, which a worker's few threads do not need
             pass_fds=(listener.fileno(),),
             start_new_session=True,  # Ctrl-C in the terminal is for this process, which lets them drain
         )

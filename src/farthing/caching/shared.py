@@ -31,7 +31,7 @@ class SharedTier:
         self._store = store
         self._settings = settings
         self._known: dict[bytes, None] = {}
-        self._queue: deque[StoredAnswer] = deque()
+        self._queue: deque[tuple[str, str, bytes, Entry]] = deque()
         self._news = asyncio.Event()
         self.dropped = 0
 
@@ -67,18 +67,7 @@ class SharedTier:
         if len(self._queue) >= self._settings.write_queue:
             self.dropped += 1
             return
-        self._queue.append(
-            StoredAnswer(
-                key=key,
-                tenant=tenant,
-                namespace=namespace,
-                model=entry.model,
-                payload=pack(entry),
-                cost_microusd=entry.cost_microusd,
-                created_at=utc_now(),
-                expires_at=datetime.fromtimestamp(entry.expires, UTC),
-            )
-        )
+        self._queue.append((tenant, namespace, key, entry))
         self._news.set()
 
     async def run(self) -> None:
@@ -111,7 +100,7 @@ class SharedTier:
 
     async def _write(self) -> int:
         """Write one batch. What the store did not take stays in the queue. Returns how many were written."""
-        batch = [self._queue[at] for at in range(min(_BATCH, len(self._queue)))]
+        batch = [_stored(*self._queue[at]) for at in range(min(_BATCH, len(self._queue)))]
         if batch:
             try:
                 await self._store.put(batch)
@@ -127,3 +116,17 @@ class SharedTier:
         """Write all that waits, at once."""
         while await self._write():
             pass
+
+
+def _stored(tenant: str, namespace: str, key: bytes, entry: Entry) -> StoredAnswer:
+    """An entry as the store takes it. Made when it is written, not when it is queued: until then the memory tier's copy is enough."""
+    return StoredAnswer(
+        key=key,
+        tenant=tenant,
+        namespace=namespace,
+        model=entry.model,
+        payload=pack(entry),
+        cost_microusd=entry.cost_microusd,
+        created_at=utc_now(),
+        expires_at=datetime.fromtimestamp(entry.expires, UTC),
+    )
