@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from pathlib import Path
 
 import msgspec
 
@@ -232,4 +231,4 @@ def _visible(catalogue: Catalogue, principal: Principal) -> list[tuple[str, str]
 
 
 def _book(settings: Settings) -> PriceBook:
-    return open_book(Path(settings.data) / "prices.json", price_questions(settings))
+    return open_book(settings.data / "prices.json", price_questions(settings))

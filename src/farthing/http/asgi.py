@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -37,6 +38,12 @@ def header(scope: Scope, name: bytes) -> str | None:
         if key == name:
             return str(value, "latin-1")
     return None
+
+
+def id_headers(request_id: UUID) -> list[tuple[bytes, bytes]]:
+    """The request's id, under the name that OpenAI's SDKs read and under ours."""
+    text = str(request_id).encode()
+    return [(b"x-request-id", text), (b"x-farthing-request-id", text)]
 
 
 async def read_body(scope: Scope, receive: Receive, *, most: int, timeout_s: float) -> bytes:

@@ -11,7 +11,7 @@ import msgspec
 
 from farthing.errors import ClientGone, FarthingError, ModelNotFound, UpstreamMalformed
 from farthing.http import parse
-from farthing.http.asgi import ClientLeft, Headers, Receive, Scope, Send, read_body, send_whole
+from farthing.http.asgi import ClientLeft, Headers, Receive, Scope, Send, id_headers, read_body, send_whole
 from farthing.http.sse import send_stream
 from farthing.pipeline.stage import Next
 from farthing.ports import Meter
@@ -85,7 +85,7 @@ class OpenAIDoors:
             found = entries[wanted]
         else:
             raise ModelNotFound(f"The model {wanted[:128]!r} does not exist. Models: {', '.join(entries) or 'none'}.", param="model")
-        await send_whole(scope, send, 200, _request_id(request), _encode(found))
+        await send_whole(scope, send, 200, id_headers(request.id), _encode(found))
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         return await read_body(scope, receive, most=self._settings.max_body_bytes, timeout_s=self._settings.body_timeout_s)
@@ -111,14 +111,9 @@ def _packed(data: bytes) -> bytes:
     return _encode(whole)
 
 
-def _request_id(request: Request) -> list[tuple[bytes, bytes]]:
-    text = str(request.id).encode()
-    return [(b"x-request-id", text), (b"x-farthing-request-id", text)]
-
-
 def _headers(request: Request, answer: Answer) -> Headers:
     """What Farthing says about an answer. What a live stream costs is not known yet: it comes in the stream's last comment."""
-    headers = _request_id(request)
+    headers = id_headers(request.id)
     headers.append((b"x-farthing-source", answer.source.encode()))
     headers.append((b"x-farthing-model", (answer.model or "").encode()))
     headers.append((b"x-farthing-mode", answer.mode.encode()))

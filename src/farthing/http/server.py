@@ -20,6 +20,7 @@ from farthing.http.asgi import (
     error_body,
     error_headers,
     header,
+    id_headers,
     send_early,
     send_whole,
 )
@@ -156,8 +157,7 @@ class Gateway:
     async def _refuse(self, request: Request, scope: Scope, receive: Receive, send: Send, error: FarthingError) -> None:
         """The error as OpenAI's clients know it."""
         status, body = error_body(error)
-        text = str(request.id).encode()
-        headers = [(b"x-request-id", text), (b"x-farthing-request-id", text), *error_headers(error)]
+        headers = [*id_headers(request.id), *error_headers(error)]
         direct = scope.get(DIRECT)
         if direct is not None and direct.unfinished:
             await send_early(receive, send, status, headers, body)
