@@ -20,6 +20,7 @@ from farthing.http.auth import KeyRing
 from farthing.http.health import HealthDoors, State
 from farthing.http.openai import OpenAIDoors
 from farthing.http.openapi import openapi_door
+from farthing.http.passage import Passage
 from farthing.http.server import Gateway, Opening
 from farthing.logs import RequestLog
 from farthing.orders import Runtime
@@ -117,7 +118,8 @@ class Farthing:
         settings, meter, catalogue = self._settings, self._meter, self._catalogue
         exact = self._exact if settings.cache.exact.enabled else None
         flow = request_flow(Parts(account=Account(meter), exact=exact, dispatch=Dispatch(catalogue, meter)))
-        openai = OpenAIDoors(flow, catalogue.admit, partial(_visible, catalogue), meter, settings.server)
+        passage = Passage(flow, catalogue.admit, meter, settings.server)
+        openai = OpenAIDoors(passage, partial(_visible, catalogue))
         health = HealthDoors(self.state, partial(self._metrics.exposition, self._metrics_dir))
         known = frozenset(models_of(settings))
         admin = AdminDoors(self._stores.keys, self._ring, self._stores.ledger, known, settings.server)

@@ -8,11 +8,20 @@ from collections.abc import Mapping
 
 from pydantic import SecretStr
 
+from farthing.errors import SettingsError
 from farthing.orders import LocalEndpoint
 from farthing.ports import Provider
 from farthing.providers.openai_compatible import OpenAICompatible
 from farthing.routing.catalogue import Catalogue, Cooldown, Deployment, Model
-from farthing.settings import CooldownSettings, DeploymentSettings, LocalSettings, ModelSettings, ProviderSettings, Settings
+from farthing.settings import (
+    CooldownSettings,
+    DeploymentSettings,
+    LocalSettings,
+    ModelSettings,
+    OpenAICompatibleSettings,
+    ProviderSettings,
+    Settings,
+)
 from farthing.spend.price_book import PriceBook, Question
 from farthing.spend.prices import from_settings
 from farthing.types import Operation, Price
@@ -47,10 +56,18 @@ def deployments_of(model: ModelSettings) -> list[DeploymentSettings]:
 
 def providers_of(settings: Settings, local: LocalEndpoint | None) -> dict[str, Provider]:
     """Every provider by name, the embedded one included."""
-    providers: dict[str, Provider] = {name: OpenAICompatible(name, one) for name, one in settings.providers.items()}
+    providers = {name: _provider(name, one) for name, one in settings.providers.items()}
     if local is not None:
         providers[LOCAL] = _local_provider(settings.local, local)
     return providers
+
+
+def _provider(name: str, settings: ProviderSettings) -> Provider:
+    match settings:
+        case OpenAICompatibleSettings():
+            return OpenAICompatible(name, settings)
+        case _:
+            raise SettingsError(f"providers.{name}: there is no provider of kind {settings.kind!r}")
 
 
 def _local_provider(settings: LocalSettings, endpoint: LocalEndpoint) -> Provider:
@@ -59,7 +76,7 @@ def _local_provider(settings: LocalSettings, endpoint: LocalEndpoint) -> Provide
     from farthing.providers.local.provider import LocalModels  # noqa: PLC0415
     from farthing.providers.local.weights import MINILM, locate, locate_tokenizer  # noqa: PLC0415
 
-    chat = ProviderSettings(
+    chat = OpenAICompatibleSettings(
         kind="openai_compatible",
         base_url=endpoint.base_url,
         api_key=SecretStr(endpoint.api_key),

@@ -49,6 +49,14 @@ class Operation(StrEnum):
     EMBEDDINGS = "embeddings"
 
 
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Rate limits of a key. None: as the settings say for the key's tier, else unlimited."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int | None = None
+
+
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
     """Who asks. `models` is the key's allow-list of catalogue names, None for all. An `admin` key opens the admin doors too."""
 
@@ -58,6 +66,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     tier: str = "free"
     admin: bool = False
     models: frozenset[str] | None = None
+    limits: Limits = Limits()
 
 
 ANONYMOUS = Principal(key_id=UUID(int=0), tenant="unauthenticated", tier="none")
@@ -76,6 +85,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     hint: str
     admin: bool = False
     models: tuple[str, ...] | None = None
+    limits: Limits = Limits()
     created_at: datetime
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
@@ -189,6 +199,7 @@ class Request(msgspec.Struct, kw_only=True):
     """One request on its way through the stages. Stages may replace `body`, never mutate what it holds.
 
     `body` is the request as the client sent it, less the field `farthing`: what we do not know passes through to the provider.
+    `size` is how many bytes the body had on the wire: an upper bound for what it may cost that costs nothing to know.
     `fingerprint` changes whenever the settings map `model` to something else. `started_ns` is `time.perf_counter_ns()` at arrival.
     `recorded` says that a ledger entry for this request exists or is owed by a dispatch attempt under way, so that `account` adds none.
     `lifeline` says who still waits.
@@ -198,6 +209,7 @@ class Request(msgspec.Struct, kw_only=True):
     principal: Principal
     operation: Operation
     body: Json
+    size: int = 0
     model: str
     fingerprint: str = ""
     extras: Extras
@@ -276,7 +288,8 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defa
     `id` is a UUIDv7, so it carries the time of the entry. `final` marks the one entry that settled its request: requests are counted by
     it. `baseline_microusd` is what the request would have cost without Farthing; `saved_microusd` is that less the cost of what was
     done instead. Prices are micro-dollars per million tokens; `price_source` says where they came from (`notional`: a stand-in price
-    for a model that costs nothing per token, so that savings are visible). Encoded, fields at their defaults are left out; the store fills
+    for a model that costs nothing per token, so that savings are visible). `worker` is the process that spent: whose budget leases the
+    entry settles. Encoded, fields at their defaults are left out; the store fills
     them in.
     """
 
@@ -316,6 +329,7 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defa
     ttft_us: int | None = None
     status: int = 200
     error: str | None = None
+    worker: str | None = None
 
 
 class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):

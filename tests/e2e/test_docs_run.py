@@ -22,7 +22,7 @@ from inside import eventually, new_key
 from pydantic import BaseModel
 
 from farthing.cli.main import app
-from farthing.settings import ProviderSettings, Settings, load
+from farthing.settings import OpenAICompatibleSettings, Settings, load
 from farthing.testing.installation import Installation
 
 _ROOT = Path(__file__).parents[2]
@@ -195,9 +195,9 @@ def test_the_table_of_provider_settings_is_complete_and_its_defaults_are_right()
     for names, default in re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| ([^|]*)\| ", text, re.MULTILINE):
         shown |= dict.fromkeys(re.findall(r"\w+", names), default.strip())
     elsewhere = {"kind", "retries", "cooldown"}  # in the prose
-    assert shown.keys() | elsewhere == ProviderSettings.model_fields.keys()
+    assert shown.keys() | elsewhere == OpenAICompatibleSettings.model_fields.keys()
     for name, default in shown.items():
-        value = ProviderSettings.model_fields[name].default
+        value = OpenAICompatibleSettings.model_fields[name].default
         mebibytes = re.fullmatch(r"(\d+) MiB", default)
         if mebibytes:
             assert value == int(mebibytes[1]) * 2**20, name

@@ -131,6 +131,7 @@ def _principal(record: KeyRecord) -> Principal:
         tier=record.tier,
         admin=record.admin,
         models=None if record.models is None else frozenset(record.models),
+        limits=record.limits,
     )
 
 

@@ -1,13 +1,16 @@
-"""Streams as server-sent events, exactly as OpenAI sends them.
+"""Streams as server-sent events, in whatever shape a door's clients know them.
 
-With `stream_options.include_usage` every chunk carries `usage: null` and a last one carries the usage with `choices: []`. Then comes a
-comment with the cost, which clients skip, and the end mark. An error in mid-stream is an event with `error`, after which the stream ends.
+`send_events` does what all shapes have in common; an `Events` says how one of them writes chunks, the end and an error. `ChatEvents` is
+OpenAI's own: with `stream_options.include_usage` every chunk carries `usage: null` and a last one carries the usage with `choices: []`.
+Then comes a comment with the cost, which clients skip, and the end mark. An error in mid-stream is an event with `error`, after which the
+stream ends.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from typing import Protocol
 
 import msgspec
 
@@ -24,49 +27,80 @@ _STREAM_HEADERS = [
 ]
 
 
+class Events(Protocol):
+    """One stream in one wire format, as bytes. Of `end` and `error` exactly one is called, and nothing after it."""
+
+    def chunk(self, chunk: Json) -> bytes:
+        """The events of a `chat.completion.chunk`; empty when it says nothing in this format."""
+
+    async def end(self, answer: Answer) -> bytes:
+        """What follows the last chunk. The answer's usage, cost and completion are known by now."""
+
+    def error(self, error: FarthingError) -> bytes:
+        """What ends a stream that broke."""
+
+
 async def send_stream(scope: Scope, send: Send, headers: Headers, request: Request, answer: Answer) -> None:
-    """Write a stream to the client. Closes it whatever happens."""
+    """Write a stream to the client as OpenAI's chat completions do. Closes it whatever happens."""
+    await send_events(scope, send, headers, answer, ChatEvents(include_usage=request.include_usage))
+
+
+async def send_events(scope: Scope, send: Send, headers: Headers, answer: Answer, events: Events) -> None:
+    """Write a stream to the client. Closes it whatever happens. What the cache answers is there already, and goes out with one write."""
     stream = answer.stream
     assert stream is not None
-    last: Json = {}
     direct = scope.get(DIRECT)
     if direct is not None:
         direct.cork()
     try:
         await send({"type": "http.response.start", "status": 200, "headers": [*headers, *_STREAM_HEADERS]})
+        tail = bytearray()
         try:
-            if answer.source is Source.MODEL:
-                async for chunk in stream:
-                    last = chunk
-                    await send({"type": "http.response.body", "body": _event(chunk, request), "more_body": True})
-                tail = b""
-            else:
-                chunks = [chunk async for chunk in stream]
-                last = chunks[-1] if chunks else last
-                tail = b"".join(_event(chunk, request) for chunk in chunks)
+            live = answer.source is Source.MODEL
+            async for chunk in stream:
+                piece = events.chunk(chunk)
+                if not live:
+                    tail += piece
+                elif piece:
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+            tail += await events.end(answer)
         except FarthingError as error:
-            await send({"type": "http.response.body", "body": _error(error)})
+            await send({"type": "http.response.body", "body": events.error(error)})
             return
         except Exception:  # noqa: BLE001 - the client must see an end, and the log the cause
             _log.exception("a stream broke")
-            await send({"type": "http.response.body", "body": _error(FarthingError("internal error; see Farthing's log"))})
+            await send({"type": "http.response.body", "body": events.error(FarthingError("internal error; see Farthing's log"))})
             return
-        await send({"type": "http.response.body", "body": tail + _end(last, request, answer)})
+        await send({"type": "http.response.body", "body": bytes(tail)})
     finally:
         await stream.aclose()
 
 
-def _event(chunk: Json, request: Request) -> bytes:
-    return b"data: %s\n\n" % _encode({**chunk, "usage": None} if request.include_usage else chunk)
+class ChatEvents:
+    """See `Events`."""
+
+    def __init__(self, *, include_usage: bool) -> None:
+        self._include_usage = include_usage
+        self._last: Json = {}
+
+    def chunk(self, chunk: Json) -> bytes:
+        """The chunk as it is."""
+        self._last = chunk
+        return b"data: %s\n\n" % _encode({**chunk, "usage": None} if self._include_usage else chunk)
+
+    async def end(self, answer: Answer) -> bytes:
+        """The usage if it was asked for, the cost, the end mark."""
+        if not self._include_usage:
+            return cost_comment(answer) + b"data: [DONE]\n\n"
+        head = {"created": int(time.time()), **self._last}
+        usage = _encode({**head, "choices": [], "usage": answer.usage})
+        return b"data: %s\n\n%sdata: [DONE]\n\n" % (usage, cost_comment(answer))
+
+    def error(self, error: FarthingError) -> bytes:
+        """OpenAI's error object."""
+        return b"data: %s\n\n" % _encode({"error": error.wire()[1]})
 
 
-def _end(last: Json, request: Request, answer: Answer) -> bytes:
-    cost = f": farthing cost-usd={dollars(answer.cost_microusd)} saved-usd={dollars(answer.saved_microusd)}\n\n".encode()
-    if not request.include_usage:
-        return cost + b"data: [DONE]\n\n"
-    head = {"created": int(time.time()), **last}
-    return b"data: %s\n\n%sdata: [DONE]\n\n" % (_encode({**head, "choices": [], "usage": answer.usage}), cost)
-
-
-def _error(error: FarthingError) -> bytes:
-    return b"data: %s\n\n" % _encode({"error": error.wire()[1]})
+def cost_comment(answer: Answer) -> bytes:
+    """What a stream cost, as a comment, which clients skip."""
+    return f": farthing cost-usd={dollars(answer.cost_microusd)} saved-usd={dollars(answer.saved_microusd)}\n\n".encode()

@@ -5,17 +5,19 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
+import msgspec
 from psycopg.rows import TupleRow
 
 from farthing.postgres.pool import Database
-from farthing.types import KeyRecord
+from farthing.types import KeyRecord, Limits
 
-_COLUMNS = "id, tenant, user_id, tier, name, digest, hint, admin, models, created_at, expires_at, revoked_at"
+_encode = msgspec.json.Encoder().encode
+_COLUMNS = "id, tenant, user_id, tier, name, digest, hint, admin, models, created_at, expires_at, revoked_at, limits"
 _FIND = f"SELECT {_COLUMNS} FROM farthing.keys WHERE digest = %s"  # noqa: S608  # the column names are ours
 _ALL = f"SELECT {_COLUMNS} FROM farthing.keys ORDER BY id DESC LIMIT %s"  # noqa: S608  # the same
 _ADD = f"""
 WITH added AS (
-  INSERT INTO farthing.keys ({_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+  INSERT INTO farthing.keys ({_COLUMNS}) VALUES ({", ".join(["%s"] * 13)})
   ON CONFLICT (digest) DO NOTHING RETURNING 1
 )
 SELECT pg_notify('farthing_keys', '') FROM added
@@ -53,7 +55,8 @@ class PostgresKeys:
         """See `ports.KeyStore.add`. Raises `InvalidRequest` when another key has its id."""
         models = None if record.models is None else list(record.models)
         values = (record.id, record.tenant, record.user, record.tier, record.name, record.digest, record.hint, record.admin, models)
-        times = (record.created_at, record.expires_at, record.revoked_at)
+        limits = None if record.limits == Limits() else _encode(record.limits).decode()
+        times = (record.created_at, record.expires_at, record.revoked_at, limits)
         async with self._database.service() as connection:
             await connection.execute(_ADD, (*values, *times))
 
@@ -65,7 +68,7 @@ class PostgresKeys:
 
 
 def _record(row: TupleRow) -> KeyRecord:
-    key_id, tenant, user, tier, name, digest, hint, admin, models, created_at, expires_at, revoked_at = row
+    key_id, tenant, user, tier, name, digest, hint, admin, models, created_at, expires_at, revoked_at, limits = row
     return KeyRecord(
         id=key_id,
         tenant=tenant,
@@ -76,6 +79,7 @@ def _record(row: TupleRow) -> KeyRecord:
         hint=hint,
         admin=admin,
         models=None if models is None else tuple(models),
+        limits=Limits() if limits is None else msgspec.convert(limits, Limits),
         created_at=created_at,
         expires_at=expires_at,
         revoked_at=revoked_at,

@@ -41,6 +41,7 @@ FIELDS: tuple[tuple[str, str, str | None], ...] = (
     ("ttft_us", "bigint", None),
     ("status", "integer", "200"),
     ("error", "text", None),
+    ("worker", "text", None),
 )
 """The fields of `LedgerEntry`: name, type, and what an entry written by an older version without the field is given."""
 

@@ -11,7 +11,7 @@ from farthing.errors import Overloaded, UpstreamError, UpstreamMalformed, Upstre
 from farthing.ports import Call
 from farthing.providers import wire
 from farthing.providers.http1 import Exchange, Http1Client
-from farthing.settings import ProviderSettings
+from farthing.settings import OpenAICompatibleSettings
 from farthing.types import Completion, Json
 
 _encode = msgspec.json.Encoder().encode
@@ -25,7 +25,7 @@ class OpenAICompatible:
 
     kind = "openai_compatible"
 
-    def __init__(self, name: str, settings: ProviderSettings) -> None:
+    def __init__(self, name: str, settings: OpenAICompatibleSettings) -> None:
         headers = {key.lower(): secret.get_secret_value() for key, secret in settings.headers.items()}
         if settings.api_key is not None:
             headers.setdefault("authorization", f"Bearer {settings.api_key.get_secret_value()}")

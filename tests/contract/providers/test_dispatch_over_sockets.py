@@ -26,7 +26,7 @@ from farthing.pipeline.stage import compose
 from farthing.providers.openai_compatible import OpenAICompatible
 from farthing.routing.catalogue import Catalogue, Cooldown, Deployment, Model
 from farthing.routing.dispatch import Dispatch
-from farthing.settings import ProviderSettings
+from farthing.settings import OpenAICompatibleSettings
 from farthing.spend.account import Account
 from farthing.testing import malformed
 from farthing.testing.upstream import (
@@ -74,7 +74,7 @@ class House:
 
     def __init__(self, up: ScriptedUpstream, settings: dict[str, Any] | None = None) -> None:
         given = {"kind": "openai_compatible", "base_url": up.base_url, "idle_timeout_s": 0.2, "first_token_timeout_s": 0.2}
-        self.provider = OpenAICompatible("up", ProviderSettings.model_validate({**given, **(settings or {})}))
+        self.provider = OpenAICompatible("up", OpenAICompatibleSettings.model_validate({**given, **(settings or {})}))
         self.notes = Notes()
         self.models: list[Model] = []
 

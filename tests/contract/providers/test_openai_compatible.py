@@ -22,7 +22,7 @@ from farthing.errors import (
 from farthing.pipeline.stream import Fold
 from farthing.ports import Call
 from farthing.providers.openai_compatible import OpenAICompatible
-from farthing.settings import ProviderSettings
+from farthing.settings import OpenAICompatibleSettings
 from farthing.testing import malformed
 from farthing.testing.replies import chunks
 from farthing.testing.upstream import (
@@ -60,7 +60,7 @@ async def make(up: ScriptedUpstream) -> AsyncIterator[Make]:
 
     def provider(**more: Any) -> OpenAICompatible:
         settings = {"kind": "openai_compatible", "base_url": up.base_url, **more}
-        made.append(OpenAICompatible("up", ProviderSettings.model_validate(settings)))
+        made.append(OpenAICompatible("up", OpenAICompatibleSettings.model_validate(settings)))
         return made[-1]
 
     yield provider

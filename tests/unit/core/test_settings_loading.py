@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from farthing.errors import SettingsError
-from farthing.settings import Settings, effective, load
+from farthing.settings import OpenAICompatibleSettings, Settings, effective, load
 
 SMALLEST = """
 providers:
@@ -54,7 +54,9 @@ def test_nothing_given_is_a_working_default() -> None:
 
 def test_the_documented_smallest_file_is_read(tmp_path: Path) -> None:
     settings = loaded(tmp_path, SMALLEST, {"OPENAI_API_KEY": "sk-abc"})
-    key = settings.providers["openai"].api_key
+    provider = settings.providers["openai"]
+    assert isinstance(provider, OpenAICompatibleSettings)
+    key = provider.api_key
     assert key is not None
     assert key.get_secret_value() == "sk-abc"
     price = settings.models["fast"].price
@@ -78,14 +80,19 @@ def sections(model: type[BaseModel], where: tuple[str | int, ...] = ()) -> Itera
             kind, place = typing.get_args(kind)[1], (*place, "a name")
         elif typing.get_origin(kind) is list:
             kind, place = typing.get_args(kind)[0], (*place, 0)
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
+        if typing.get_origin(kind) is typing.Annotated:  # a choice of sections by their kind
+            for member in typing.get_args(typing.get_args(kind)[0]):
+                yield from sections(member, (*where, name, *typing.get_args(member.model_fields["kind"].annotation)))
+        elif isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from sections(kind, place)
 
 
 def at(where: tuple[str | int, ...], leaf: dict[str, Any]) -> dict[str, Any]:
-    """A tree with a leaf at a place."""
+    """A tree with a leaf at a place. A provider is called by its kind."""
     tree: Any = leaf
-    for part in reversed(where):
+    for depth, part in reversed(list(enumerate(where))):
+        if where[:1] == ("providers",) and depth == 1:
+            tree = {"kind": part, **tree}
         tree = [tree] if isinstance(part, int) else {part: tree}
     return dict(tree)
 
@@ -96,7 +103,8 @@ ALL_SECTIONS = list(sections(Settings))
 def test_the_sections_below_optional_fields_lists_and_names_are_covered() -> None:
     places = {where for where, _ in ALL_SECTIONS}
     assert ("models", "a name", "deployments", 0, "price") in places
-    assert ("providers", "a name", "cooldown") in places
+    assert ("providers", "openai_compatible", "cooldown") in places
+    assert ("providers", "bedrock") in places
 
 
 @pytest.mark.parametrize(
@@ -195,12 +203,14 @@ def test_variables_stand_inside_of_text_and_are_not_read_twice(tmp_path: Path) -
     text = 'providers: {one: {kind: openai_compatible, base_url: "https://${HOST}:${PORT}/v1", api_key: "${KEY}"}}'
     one = loaded(tmp_path, text, {"HOST": "a.example", "PORT": "8443", "KEY": "${HOST}"}).providers["one"]
     assert one.base_url == "https://a.example:8443/v1"
+    assert isinstance(one, OpenAICompatibleSettings)
     assert one.api_key is not None
     assert one.api_key.get_secret_value() == "${HOST}"
 
 
 def test_a_dollar_without_braces_is_a_dollar(tmp_path: Path) -> None:
     one = loaded(tmp_path, {"providers": {"one": {**PROVIDER, "api_key": "pa$$word$HOME${not a name}"}}}).providers["one"]
+    assert isinstance(one, OpenAICompatibleSettings)
     assert one.api_key is not None
     assert one.api_key.get_secret_value() == "pa$$word$HOME${not a name}"
 
@@ -253,7 +263,11 @@ def test_a_complaint_never_quotes_a_secret(tmp_path: Path, wrong: dict[str, Any]
         ({"providers": {"one": {**PROVIDER, "base_url": "https://x/v1?key=1"}}}, "must be an http:// or https:// URL"),
         ({"providers": {"one": {**PROVIDER, "base_url": "https://x:99999/v1"}}}, "providers.one.base_url: Port out of range"),
         ({"providers": {"one": {**PROVIDER, "base_url": "https://x:many/v1"}}}, "providers.one.base_url: Port could not be cast"),
-        ({"providers": {"one": {**PROVIDER, "kind": "openai"}}}, "providers.one.kind: Input should be 'openai_compatible'"),
+        (
+            {"providers": {"one": {**PROVIDER, "kind": "openai"}}},
+            "one.kind: there is no 'openai'; did you mean 'openai_compatible'?",
+        ),
+        ({"providers": {"one": {"base_url": "https://x/v1"}}}, "providers.one.kind: is missing; known: anthropic, bedrock"),
         ({"providers": {"one": {"kind": "openai_compatible"}}}, "providers.one.base_url: Field required"),
         ({"server": {"port": 70_000}}, "server.port: "),
         ({"cache": {"exact": {"ttl_s": 0}}}, "cache.exact.ttl_s: "),

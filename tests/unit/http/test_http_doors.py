@@ -25,6 +25,7 @@ from farthing.errors import (
 from farthing.http.asgi import LIFELINE, Message, error_headers
 from farthing.http.auth import KeyRing, digest_of, new_key
 from farthing.http.openai import OpenAIDoors
+from farthing.http.passage import Passage
 from farthing.http.server import Gateway, Opening
 from farthing.inprocess.stores import InProcessChanges, InProcessKeys
 from farthing.pipeline.stream import Replayed
@@ -112,7 +113,7 @@ class House:
         self.key = new_key()
         self._store = InProcessKeys(InProcessChanges())
         server = ServerSettings.model_validate(settings)
-        doors = OpenAIDoors(self._flow, self._admit, lambda _: [("fast", "openai"), ("a/b", "local")], self, server)
+        doors = OpenAIDoors(Passage(self._flow, self._admit, self, server), lambda _: [("fast", "openai"), ("a/b", "local")])
         post, get = frozenset({"POST"}), frozenset({"GET", "HEAD"})
         self.gateway = Gateway(
             {

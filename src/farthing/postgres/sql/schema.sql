@@ -30,7 +30,8 @@ CREATE TABLE farthing.keys (
   models text[],
   created_at timestamptz NOT NULL,
   expires_at timestamptz,
-  revoked_at timestamptz
+  revoked_at timestamptz,
+  limits jsonb
 );
 
 CREATE TABLE farthing.ledger (
@@ -71,6 +72,7 @@ CREATE TABLE farthing.ledger (
   ttft_us bigint,
   status integer NOT NULL,
   error text,
+  worker text,
   -- A billion dollars an entry: what is above it is a mistake, and would in time overflow the sums of its day.
   CONSTRAINT ledger_money_is_plausible CHECK (
     cost_microusd BETWEEN 0 AND 1000000000000000
@@ -113,6 +115,39 @@ CREATE TABLE farthing.answers (
 CREATE INDEX answers_created_at ON farthing.answers (created_at);
 CREATE INDEX answers_expires_at ON farthing.answers (expires_at);
 
+CREATE TABLE farthing.budgets (
+  id uuid PRIMARY KEY,
+  scope text NOT NULL,
+  subject text NOT NULL,
+  tenant text,
+  limit_microusd bigint NOT NULL CHECK (limit_microusd BETWEEN 0 AND 1000000000000000),
+  window_kind text NOT NULL,
+  window_s integer,
+  hard boolean NOT NULL,
+  origin text NOT NULL,
+  created_at timestamptz NOT NULL
+);
+CREATE INDEX budgets_subject ON farthing.budgets (scope, subject);
+
+-- No foreign keys on the next two: they are written with the ledger, which must not fail because a budget is being deleted.
+CREATE TABLE farthing.budget_spend (
+  budget_id uuid NOT NULL,
+  bucket timestamptz NOT NULL,
+  spent_microusd bigint NOT NULL,
+  PRIMARY KEY (budget_id, bucket)
+);
+
+CREATE TABLE farthing.budget_leases (
+  budget_id uuid NOT NULL,
+  worker text NOT NULL,
+  window_start timestamptz NOT NULL,
+  granted_microusd bigint NOT NULL CHECK (granted_microusd >= 0),
+  settled_microusd bigint NOT NULL,
+  expires_at timestamptz NOT NULL,
+  PRIMARY KEY (budget_id, worker, window_start)
+);
+CREATE INDEX budget_leases_worker ON farthing.budget_leases (worker);
+
 -- Row-level security, forced on the owner too. A setting never made is NULL, one whose transaction has ended is empty: no row matches either.
 ALTER TABLE farthing.keys ENABLE ROW LEVEL SECURITY;
 ALTER TABLE farthing.keys FORCE ROW LEVEL SECURITY;
@@ -138,9 +173,25 @@ CREATE POLICY one_tenant ON farthing.answers TO farthing_app
   USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
 CREATE POLICY all_tenants ON farthing.answers TO farthing_service USING (true) WITH CHECK (true);
 
+ALTER TABLE farthing.budgets ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.budgets FORCE ROW LEVEL SECURITY;
+CREATE POLICY one_tenant ON farthing.budgets TO farthing_app
+  USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
+CREATE POLICY all_tenants ON farthing.budgets TO farthing_service USING (true) WITH CHECK (true);
+
+ALTER TABLE farthing.budget_spend ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.budget_spend FORCE ROW LEVEL SECURITY;
+CREATE POLICY all_tenants ON farthing.budget_spend TO farthing_service USING (true) WITH CHECK (true);
+
+ALTER TABLE farthing.budget_leases ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.budget_leases FORCE ROW LEVEL SECURITY;
+CREATE POLICY all_tenants ON farthing.budget_leases TO farthing_service USING (true) WITH CHECK (true);
+
 -- A tenant's own connection only reads. What is written is written by the service role, in batches over many tenants.
 GRANT USAGE ON SCHEMA farthing TO farthing_app, farthing_service;
 GRANT SELECT ON farthing.keys, farthing.ledger, farthing.ledger_daily, farthing.answers TO farthing_app;
 GRANT SELECT, INSERT, UPDATE ON farthing.keys, farthing.ledger_daily TO farthing_service;
 GRANT SELECT, INSERT ON farthing.ledger TO farthing_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.answers TO farthing_service;
+GRANT SELECT ON farthing.budgets TO farthing_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.budgets, farthing.budget_spend, farthing.budget_leases TO farthing_service;

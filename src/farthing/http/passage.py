@@ -1,0 +1,70 @@
+"""What all doors that spend have in common: read the body, see that the caller may, go through the flow, say what it cost.
+
+Each wire format (OpenAI's, Anthropic's, our own) is a door that translates to the canonical chat request and back; nothing else differs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from farthing.errors import ClientGone, FarthingError
+from farthing.http import parse
+from farthing.http.asgi import ClientLeft, Receive, Scope, id_headers, read_body
+from farthing.pipeline.stage import Next
+from farthing.ports import Meter
+from farthing.settings import ServerSettings
+from farthing.types import Answer, Operation, Principal, Request, Source, dollars
+
+Admit = Callable[[str, Principal, Operation], str]
+"""The fingerprint of a model that a principal may use for an operation; raises `ModelNotFound` or `NotAllowed`."""
+
+
+class Passage:
+    """The way from a door into the flow. Each method is one step; a refusal on the way is in the ledger by `entering`."""
+
+    def __init__(self, flow: Next, admit: Admit, meter: Meter, settings: ServerSettings) -> None:
+        self._flow = flow
+        self._admit = admit
+        self._meter = meter
+        self._settings = settings
+
+    @contextmanager
+    def entering(self, request: Request) -> Iterator[None]:
+        """Around all that happens to a request before `flow`: what is refused there is recorded, since the flow never sees it."""
+        try:
+            yield
+        except (FarthingError, ClientLeft, asyncio.CancelledError) as error:
+            gone = ClientGone("the client went away before its request was there")
+            self._meter.outcome(request, None, error if isinstance(error, FarthingError) else gone)
+            raise
+
+    async def body(self, request: Request, scope: Scope, receive: Receive) -> bytes:
+        """The body's bytes, bounded in size and time. Notes their number in `request.size`."""
+        data = await read_body(scope, receive, most=self._settings.max_body_bytes, timeout_s=self._settings.body_timeout_s)
+        request.size = len(data)
+        return data
+
+    def admit(self, request: Request, model: str, scope: Scope) -> None:
+        """Take the extras out of `request.body` (or the headers) and see that the caller may use the model for `request.operation`."""
+        request.model = model
+        request.extras = parse.extras(request.body.pop("farthing", None), scope["headers"])
+        request.fingerprint = self._admit(model, request.principal, request.operation)
+
+    async def flow(self, request: Request) -> Answer:
+        """Through the stages."""
+        return await self._flow(request)
+
+
+def answer_headers(request: Request, answer: Answer) -> list[tuple[bytes, bytes]]:
+    """What Farthing says about an answer. What a live stream costs is not known yet: it comes in the stream's last comment."""
+    headers = id_headers(request.id)
+    headers.append((b"x-farthing-source", answer.source.encode()))
+    headers.append((b"x-farthing-model", (answer.model or "").encode()))
+    headers.append((b"x-farthing-mode", answer.mode.encode()))
+    headers.append((b"x-farthing-route", answer.route.encode()))
+    if answer.stream is None or answer.source is not Source.MODEL:
+        headers.append((b"x-farthing-cost-usd", dollars(answer.cost_microusd).encode()))
+        headers.append((b"x-farthing-saved-usd", dollars(answer.saved_microusd).encode()))
+    return headers

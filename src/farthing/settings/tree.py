@@ -1,0 +1,62 @@
+"""All sections together."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+
+from pydantic import model_validator
+
+from farthing.settings.basic import Section
+from farthing.settings.providers import AnyProviderSettings, LocalSettings, ModelSettings
+from farthing.settings.sections import CacheSettings, DatabaseSettings, KeySettings, LedgerSettings, ServerSettings, TelemetrySettings
+
+
+class Settings(Section):
+    """All of them."""
+
+    data: Path = Path(".farthing")
+    server: ServerSettings = ServerSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    local: LocalSettings = LocalSettings()
+    providers: dict[str, AnyProviderSettings] = {}
+    models: dict[str, ModelSettings] = {}
+    cache: CacheSettings = CacheSettings()
+    keys: KeySettings = KeySettings()
+    ledger: LedgerSettings = LedgerSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+
+    @model_validator(mode="after")
+    def _names_meet(self) -> Settings:
+        local = {"local"} if self.local.enabled else set()
+        for name, model in self.models.items():
+            if not re.fullmatch(r"[A-Za-z0-9._:/@-]{1,128}", name):
+                msg = f"models.{name}: a model name has 1 to 128 letters, digits and . _ : / @ -"
+                raise ValueError(msg)
+            used = [model.provider] if model.provider else [d.provider for d in model.deployments]
+            for provider in used:
+                must_be_one_of(f"models.{name}.provider", provider, set(self.providers) | local)
+            for fallback in model.fallbacks:
+                must_be_one_of(f"models.{name}.fallbacks", fallback, set(self.models) | ({"local"} if local else set()))
+                kind = self.models[fallback].kind if fallback in self.models else "chat"
+                if kind != model.kind:
+                    msg = f"models.{name}.fallbacks: {fallback!r} is for {kind}, {name!r} for {model.kind}"
+                    raise ValueError(msg)
+        if "local" in self.providers:
+            msg = "providers.local: the name belongs to the embedded models (see the section local)"
+            raise ValueError(msg)
+        return self
+
+
+def must_be_one_of(where: str, name: str | None, names: set[str]) -> None:
+    """Raise ValueError, with a proposal, when a name is not among those that there are."""
+    if name not in names:
+        msg = f"{where}: there is no {name!r}{nearest(str(name), names)}"
+        raise ValueError(msg)
+
+
+def nearest(name: str, names: set[str]) -> str:
+    """The end of a complaint about a name: what was probably meant, or what there is."""
+    close = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(names)) or 'none'}"
