@@ -10,45 +10,70 @@ import msgspec
 
 from farthing.app_catalogue import LOCAL, catalogue_of, models_of, price_questions, providers_of
 from farthing.background import Background
+from farthing.budgets import Budget
 from farthing.caching.exact import ExactCache
 from farthing.caching.memory import MemoryTier
 from farthing.caching.shared import SharedTier
-from farthing.errors import FarthingError
+from farthing.cipher import Cipher, open_cipher
+from farthing.errors import BudgetExceeded, FarthingError
 from farthing.flow import Parts, request_flow
 from farthing.http.admin import AdminDoors, door
+from farthing.http.admin_budgets import BudgetDoors
+from farthing.http.admin_keys import KeyDoors
 from farthing.http.auth import KeyRing
+from farthing.http.completions.doors import CompletionsDoor
+from farthing.http.generate import GenerateDoors
+from farthing.http.generate_socket import GenerateSocket
 from farthing.http.health import HealthDoors, State
+from farthing.http.messages import MessagesDoors
+from farthing.http.messages_answer import refusal as anthropic_refusal
 from farthing.http.openai import OpenAIDoors
 from farthing.http.openapi import openapi_door
 from farthing.http.passage import Passage
+from farthing.http.responses.conversations import Conversations
+from farthing.http.responses.doors import ResponsesDoors
 from farthing.http.server import Gateway, Opening
 from farthing.logs import RequestLog
 from farthing.orders import Runtime
-from farthing.ports import AnswerStore, Changes, KeyStore, LedgerStore, Provider
+from farthing.ports import AnswerStore, BudgetStore, Changes, KeyStore, LedgerStore, Provider, ResponseStore
 from farthing.postgres.answers import PostgresAnswers
+from farthing.postgres.budgets import PostgresBudgets
 from farthing.postgres.changes import PostgresChanges
 from farthing.postgres.keys import PostgresKeys
 from farthing.postgres.ledger import PostgresLedger
 from farthing.postgres.pool import Database
+from farthing.postgres.responses import PostgresResponses
+from farthing.routing.assignment import Assignment
 from farthing.routing.catalogue import Catalogue
 from farthing.routing.dispatch import Dispatch
-from farthing.settings import Settings
+from farthing.settings import BudgetSettings, Settings
+from farthing.snapshot import Snapshot
 from farthing.spend.account import Account
+from farthing.spend.admission import Admission
+from farthing.spend.budget_book import BudgetBook
+from farthing.spend.calls import ModelCalls
 from farthing.spend.journal import Journal
+from farthing.spend.leases import Leases
+from farthing.spend.lengths import Lengths
+from farthing.spend.limit_table import LimitTable, columns_for
+from farthing.spend.limits import KeyLimits, LimitRules, TokenRates
 from farthing.spend.meter import LedgerMeter, Observer
 from farthing.spend.price_book import PriceBook, open_book
 from farthing.spend.pump import Pump
+from farthing.spend.purse import BudgetPurse
 from farthing.telemetry import instruments as names
 from farthing.telemetry.metrics import Metrics
 from farthing.telemetry.tracing import build as build_tracing
 from farthing.telemetry.tracing import outgoing
-from farthing.types import Principal
+from farthing.types import KeyRecord, Principal
 
 _log = logging.getLogger("farthing")
+SOCKET_PATH = "/api/v1/generate/ws"
 _GET = frozenset({"GET", "HEAD"})
 _POST = frozenset({"POST"})
 _ANY = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 _FIRST_TRY_S = 0.2
+_PROBE_TIMEOUT_S = 2.0
 _METRICS_EVERY_S = 1.0
 
 
@@ -57,7 +82,9 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
 
     keys: KeyStore
     ledger: LedgerStore
+    budgets: BudgetStore
     answers: AnswerStore
+    responses: ResponseStore
     changes: Changes | None
     database: Database | None = None
 
@@ -73,7 +100,9 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
     return Stores(
         keys=PostgresKeys(database),
         ledger=PostgresLedger(database),
+        budgets=PostgresBudgets(database),
         answers=PostgresAnswers(database),
+        responses=PostgresResponses(database),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
         database=database,
     )
@@ -90,19 +119,52 @@ class Farthing:
         self._providers = providers_of(settings, runtime.local)
         self._catalogue = catalogue_of(settings, self._providers, _book(settings))
         self._journal = Journal(
-            settings.data / "ledger", segment_bytes=settings.ledger.segment_bytes, max_bytes=settings.ledger.max_spool_bytes
+            settings.data / "ledger",
+            segment_bytes=settings.ledger.segment_bytes,
+            max_bytes=settings.ledger.max_spool_bytes,
+            max_in_memory=settings.ledger.max_in_memory,
+            worker=runtime.worker,
         )
-        self._pump = Pump(self._journal, stores.ledger, interval_s=settings.ledger.flush_interval_s, max_batch=settings.ledger.max_batch)
-        self._ring = KeyRing(stores.keys, settings.keys)
+        self._pump = Pump(
+            self._journal,
+            stores.ledger,
+            interval_s=settings.ledger.flush_interval_s,
+            max_batch=settings.ledger.max_batch,
+            ended=stores.budgets.release,
+        )
+        self._ring = KeyRing(stores.keys, settings.keys, Snapshot(settings.data / "snapshot", "keys", KeyRecord))
         self._memory = MemoryTier(settings.cache.exact.max_bytes)
         self._shared = SharedTier(stores.answers, settings.cache.exact)
         self._exact = ExactCache(settings.cache.exact, self._memory, self._shared)
+        self._conversations = Conversations(stores.responses, _cipher(settings), settings.responses)
+        bounds = settings.limits
+        rules = LimitRules(bounds)
+        table = LimitTable(settings.data / "run", rows=bounds.max_keys, columns=columns_for(settings.server.workers))
+        self._limits = KeyLimits(table, max_wait_s=bounds.max_wait_s)
+        self._admission = Admission(rules, self._limits, max_wait_s=bounds.max_wait_s, max_queue=bounds.max_queue)
+        self._calls = ModelCalls(most=bounds.max_calls, max_queue=bounds.max_queued_calls, max_wait_s=bounds.max_wait_s)
+        self._leases = Leases(stores.budgets, settings.budgets, runtime.worker, self._journal.begin)
+        self._budgets = BudgetBook(
+            stores.budgets,
+            settings.budgets,
+            Snapshot(settings.data / "snapshot", "budgets", Budget),
+            self._leases.changed,
+            refresh_s=settings.keys.refresh_s,
+        )
+        lengths = Lengths(settings.budgets.assumed_output_tokens)
+        self._purse = BudgetPurse(self._budgets, self._leases, lengths, TokenRates(rules, self._limits), settings.budgets)
         self._metrics = Metrics(runtime.worker)
         self._local_up = runtime.local is None
+        self._database_away = False
         self._metrics_dir = settings.data / "run"
         self._metrics_dir.mkdir(parents=True, exist_ok=True)
         self._tracing = build_tracing(settings.telemetry, runtime.worker, self._metrics)
-        self._meter = LedgerMeter(self._journal, self._observers(), anonymous_per_minute=settings.ledger.unauthenticated_rows_per_minute)
+        self._meter = LedgerMeter(
+            self._journal,
+            self._observers(),
+            worker=runtime.worker,
+            anonymous_per_minute=settings.ledger.unauthenticated_rows_per_minute,
+        )
         self.asgi = self._gateway()
         self._register_gauges()
 
@@ -117,16 +179,29 @@ class Farthing:
     def _gateway(self) -> Gateway:
         settings, meter, catalogue = self._settings, self._meter, self._catalogue
         exact = self._exact if settings.cache.exact.enabled else None
-        flow = request_flow(Parts(account=Account(meter), exact=exact, dispatch=Dispatch(catalogue, meter)))
+        dispatch = Dispatch(catalogue, meter, self._purse, partial(_free_model, settings.budgets))
+        flow = request_flow(Parts(account=Account(meter), admission=self._admission, exact=exact, calls=self._calls, dispatch=dispatch))
         passage = Passage(flow, catalogue.admit, meter, settings.server)
         openai = OpenAIDoors(passage, partial(_visible, catalogue))
+        messages = MessagesDoors(passage)
+        responses = ResponsesDoors(passage, self._conversations)
+        completions = CompletionsDoor(passage, settings.completions)
+        generate = GenerateDoors(passage, Assignment(catalogue, settings.generate.model, settings.generate.task_types))
         health = HealthDoors(self.state, partial(self._metrics.exposition, self._metrics_dir))
         known = frozenset(models_of(settings))
-        admin = AdminDoors(self._stores.keys, self._ring, self._stores.ledger, known, settings.server)
+        stores = self._stores
+        keys = KeyDoors(stores.keys, self._ring, stores.budgets, known, settings.server)
+        admin = AdminDoors(keys, BudgetDoors(stores.budgets, stores.keys, settings.server), stores.ledger)
         doors = {
             "/v1/chat/completions": Opening(door=openai.chat, methods=_POST, spends=True),
             "/v1/embeddings": Opening(door=openai.embeddings, methods=_POST, spends=True),
+            "/v1/responses": Opening(door=responses.create, methods=_POST, spends=True),
+            "/v1/completions": Opening(door=completions.create, methods=_POST, spends=True),
             "/v1/models": Opening(door=openai.models, methods=_GET),
+            "/v1/messages": Opening(door=messages.create, methods=_POST, spends=True, refusal=anthropic_refusal),
+            "/v1/messages/count_tokens": Opening(door=messages.count_tokens, methods=_POST, refusal=anthropic_refusal),
+            "/api/v1/generate": Opening(door=generate.generate, methods=_POST, spends=True),
+            SOCKET_PATH: Opening(door=generate.not_a_socket, methods=_GET),
             "/healthz": Opening(door=health.healthz, methods=_GET, needs_key=False),
             "/readyz": Opening(door=health.readyz, methods=_GET, needs_key=False),
             "/metrics": Opening(door=health.metrics, methods=_GET, needs_admin=True),
@@ -134,54 +209,104 @@ class Farthing:
         }
         prefixes = {
             "/v1/models/": Opening(door=openai.models, methods=_GET),
+            "/v1/responses/": Opening(door=responses.below, methods=_ANY),
+            "/v1/messages/": Opening(door=messages.unknown, methods=_ANY, refusal=anthropic_refusal),
             "/admin/v1/": Opening(door=door(admin.application()), methods=_ANY, needs_admin=True),
         }
-        return Gateway(doors, prefixes, self._ring, meter, outgoing, max_in_flight=settings.server.max_in_flight)
+        sockets = {SOCKET_PATH: GenerateSocket(generate, settings.generate.socket)}
+        return Gateway(doors, prefixes, self._ring, meter, outgoing, max_in_flight=settings.server.max_in_flight, sockets=sockets)
 
     def state(self) -> State:
         """What is waited for and what is away."""
         waiting = [] if self._ring.loaded else ["keys"]
         if not self._local_up:
             waiting.append("local model")
-        degraded = ["ledger store"] if self._pump.store_away else []
-        return State(waiting=waiting, degraded=degraded)
+        away = {"database": self._database_away, "ledger store": self._pump.store_away, "keys": not self._ring.confirmed}
+        return State(waiting=waiting, degraded=[name for name, is_away in away.items() if is_away and name not in waiting])
 
     def _register_gauges(self) -> None:
         gauge, counter = self._metrics.gauge, self._metrics.counter
         backlog = "Ledger entries that the store does not have yet."
         gauge(names.LEDGER_BACKLOG, backlog, lambda: self._journal.backlog_bytes, unit="By")
         counter(names.LEDGER_DROPPED, "Ledger entries for which there was no room.", lambda: self._journal.dropped)
+        counter(names.LEDGER_REJECTED, "Ledger entries, and pieces of damaged ones, set aside.", lambda: self._journal.rejected)
+        gauge(names.DATABASE_AWAY, "1 while the database is away.", lambda: int(self._database_away), merge="max")
         gauge(names.LEDGER_STORE_AWAY, "1 while the ledger's store is away.", lambda: int(self._pump.store_away), merge="max")
         gauge(names.CACHE_ENTRIES, "Answers in the memory tier.", lambda: len(self._memory))
         gauge(names.CACHE_BYTES, "Size of the answers in the memory tier.", lambda: self._memory.bytes, unit="By")
         counter(names.CACHE_DROPPED, "Answers that found the write queue full.", lambda: self._shared.dropped)
+        gauge(names.RESPONSES_PENDING, "Turns of conversations that the store does not have yet.", lambda: self._conversations.pending)
+        counter(names.RESPONSES_DROPPED, "Turns of conversations that were lost.", lambda: self._conversations.dropped)
         gauge(names.FLIGHTS, "Cache misses under way that others may join.", lambda: self._exact.flights)
         gauge(names.IN_FLIGHT, "Requests under way.", lambda: self.asgi.in_flight)
         gauge(names.UPSTREAM_CONNECTIONS, "Sockets to providers.", self._upstream_connections)
+        self._register_limits()
+
+    def _register_limits(self) -> None:
+        gauge, counter = self._metrics.gauge, self._metrics.counter
+        gauge(names.CALLS, "Model calls under way.", lambda: self._calls.under_way)
+        in_line = "Requests that wait for one of their key, or for a model call, to end."
+        gauge(names.WAITING, in_line, lambda: self._admission.waiting, attributes={names.LIMIT: "concurrency"})
+        gauge(names.WAITING, in_line, lambda: self._calls.waiting, attributes={names.LIMIT: "calls"})
+        refused = "Requests refused for a limit of their key, or because the worker had too many model calls under way."
+        for limit in self._limits.refused:
+            counter(names.LIMITED, refused, partial(self._limits.refused.__getitem__, limit), attributes={names.LIMIT: limit})
+        counter(names.LIMITED, refused, lambda: self._calls.refused, attributes={names.LIMIT: "calls"})
+        counter(names.LIMITS_UNCOUNTED, "Requests that limits could not count: no file, or no row in it.", lambda: self._limits.uncounted)
 
     def _upstream_connections(self) -> int:
         return sum(provider.open_connections for provider in self._providers.values())
 
     async def start(self) -> None:
         """Open the stores and begin the background work. Returns at once; `state` tells when all is there."""
+        start = self._background.start
         if self._stores.database is not None:
             await self._stores.database.open()
-        start = self._background.start
-        start("keys", self._keep_keys)
+            start("database", partial(self._look_at, self._stores.database))
+        start("keys", self._ring.run)
+        start("key snapshot", self._ring.save)
+        start("known answers", self._refresh_answers)
         start("changes", self._listen)
         start("ledger", self._pump.run)
+        if self._settings.ledger.fsync == "batch":
+            start("ledger sync", self._pump.keep_synced)
+        start("limits", self._limits.run)
+        await self._budgets.open()
+        start("budgets", self._budgets.run)
+        start("leases", self._leases.run)
         start("answers", self._shared.run)
+        start("responses", self._conversations.run)
+        start("old responses", self._conversations.prune)
         start("metrics", partial(self._metrics.run, self._metrics_dir / f"metrics-{self._runtime.worker}.json", _METRICS_EVERY_S))
         if not self._local_up:
             start("local model", self._await_local)
 
-    async def _keep_keys(self) -> None:
-        while not self._ring.loaded:
+    async def _look_at(self, database: Database) -> None:
+        """See now and then whether the database is there. An idle worker would learn it from nobody."""
+        while True:
+            looking = asyncio.create_task(database.present())
             try:
-                await self._ring.reload()
-            except FarthingError:
-                await asyncio.sleep(_FIRST_TRY_S)
-        await self._ring.run()
+                await asyncio.wait({looking}, timeout=_PROBE_TIMEOUT_S)
+                if not looking.done():
+                    self._note(away=True)  # it hangs; the pool's own deadline ends that later
+                self._note(away=not await looking)
+            finally:
+                looking.cancel()
+            await asyncio.sleep(self._settings.database.probe_interval_s)
+
+    def _note(self, *, away: bool) -> None:
+        if away != self._database_away:
+            self._database_away = away
+            _log.warning("the database is away, requests go on without it" if away else "the database is back")
+
+    async def _refresh_answers(self) -> None:
+        """By the clock, for where LISTEN hears nothing (a pooler in between) or has missed something."""
+        while True:
+            await asyncio.sleep(self._settings.keys.refresh_s)
+            try:
+                await self._shared.refresh()
+            except FarthingError as error:
+                _log.debug("known answers not refreshed: %s", error)
 
     async def _listen(self) -> None:
         """Hear from other workers; after each interruption, read what was missed."""
@@ -199,6 +324,8 @@ class Farthing:
     async def _heard(self, channel: str, payload: str) -> None:
         if channel == "keys":
             await self._ring.reload()
+        elif channel == "budgets":
+            await self._budgets.reload()
         elif payload:
             self._shared.learn([bytes.fromhex(key) for key in payload.split(",")])
         else:
@@ -217,15 +344,25 @@ class Farthing:
         try:
             async with asyncio.timeout(2.0):
                 await self._pump.drain()
+                await self._leases.release()
                 await self._shared.drain()
+                await self._conversations.drain()
         except (FarthingError, TimeoutError):
             _log.warning("the database is away at the end; ledger entries wait on disk for the next start")
+            if self._conversations.pending:
+                _log.error("%d turns of conversations were only in this worker and are lost", self._conversations.pending)
         self._journal.close()
+        self._limits.close()
         for provider in self._providers.values():
             await provider.aclose()
         await self._tracing.aclose()
         if self._stores.database is not None:
             await self._stores.database.close()
+
+
+def _free_model(settings: BudgetSettings, error: FarthingError) -> str | None:
+    """What answers instead of a refusal."""
+    return settings.free_model if isinstance(error, BudgetExceeded) or settings.fail == "free-model" else None
 
 
 def _visible(catalogue: Catalogue, principal: Principal) -> list[tuple[str, str]]:
@@ -234,3 +371,9 @@ def _visible(catalogue: Catalogue, principal: Principal) -> list[tuple[str, str]
 
 def _book(settings: Settings) -> PriceBook:
     return open_book(settings.data / "prices.json", price_questions(settings))
+
+
+def _cipher(settings: Settings) -> Cipher:
+    """What is kept of prompts and answers is sealed with it."""
+    key, old = settings.retention.encryption_key, settings.retention.old_encryption_keys
+    return open_cipher(key.get_secret_value() if key else None, [one.get_secret_value() for one in old], settings.data / "secret.key")

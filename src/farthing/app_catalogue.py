@@ -5,17 +5,27 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 from pydantic import SecretStr
 
+from farthing.aws.credentials import Keys
+from farthing.aws.signing import signer
 from farthing.errors import SettingsError
 from farthing.orders import LocalEndpoint
-from farthing.ports import Provider
+from farthing.ports import Provider, Signer
+from farthing.providers.anthropic import Anthropic
+from farthing.providers.bedrock import Bedrock
+from farthing.providers.bedrock import model_id as bedrock_model_id
+from farthing.providers.litellm import load as load_litellm
 from farthing.providers.openai_compatible import OpenAICompatible
 from farthing.routing.catalogue import Catalogue, Cooldown, Deployment, Model
 from farthing.settings import (
+    AnthropicSettings,
+    BedrockSettings,
     CooldownSettings,
     DeploymentSettings,
+    LiteLLMSettings,
     LocalSettings,
     ModelSettings,
     OpenAICompatibleSettings,
@@ -42,7 +52,12 @@ def price_questions(settings: Settings) -> list[Question]:
 
 
 def _question(provider: ProviderSettings, deployment: DeploymentSettings) -> Question:
-    return Question(upstream_model=deployment.upstream_model, vendor=provider.prices, base_url=provider.base_url)
+    if isinstance(provider, BedrockSettings):
+        return Question(upstream_model=bedrock_model_id(deployment.upstream_model), vendor=provider.prices or "aws")
+    model = deployment.upstream_model
+    if isinstance(provider, LiteLLMSettings):
+        model = model.rpartition("/")[2]  # LiteLLM's names begin with the vendor's: anthropic/claude-sonnet-4-5
+    return Question(upstream_model=model, vendor=provider.prices, base_url=provider.base_url)
 
 
 def deployments_of(model: ModelSettings) -> list[DeploymentSettings]:
@@ -56,18 +71,48 @@ def deployments_of(model: ModelSettings) -> list[DeploymentSettings]:
 
 def providers_of(settings: Settings, local: LocalEndpoint | None) -> dict[str, Provider]:
     """Every provider by name, the embedded one included."""
-    providers = {name: _provider(name, one) for name, one in settings.providers.items()}
+    providers = {name: provider_of(name, one) for name, one in settings.providers.items()}
     if local is not None:
         providers[LOCAL] = _local_provider(settings.local, local)
     return providers
 
 
-def _provider(name: str, settings: ProviderSettings) -> Provider:
+def check_providers(settings: Settings) -> None:
+    """See that every provider can be made: its package is installed, its headers can be sent. Raises `SettingsError`."""
+    for name, one in settings.providers.items():
+        if not isinstance(one, LiteLLMSettings):
+            provider_of(name, one)
+        elif find_spec("litellm") is None:  # importing it to see takes seconds
+            raise SettingsError(f"providers.{name}: kind 'litellm' needs the litellm package: pip install 'farthing[litellm]'")
+
+
+def provider_of(name: str, settings: ProviderSettings) -> Provider:
+    """One provider of the settings. Raises `SettingsError`."""
     match settings:
         case OpenAICompatibleSettings():
             return OpenAICompatible(name, settings)
+        case AnthropicSettings():
+            return Anthropic(name, settings)
+        case LiteLLMSettings():
+            return load_litellm(name, settings)
+        case BedrockSettings():
+            return Bedrock(name, settings, _aws_signer(name, settings))
         case _:
             raise SettingsError(f"providers.{name}: there is no provider of kind {settings.kind!r}")
+
+
+def _aws_signer(name: str, settings: BedrockSettings) -> Signer | None:
+    if settings.api_key is not None:
+        return None
+    given = None
+    if settings.access_key_id is not None and settings.secret_access_key is not None:
+        given = Keys(
+            access_key_id=settings.access_key_id.get_secret_value(),
+            secret_access_key=settings.secret_access_key.get_secret_value(),
+            session_token=settings.session_token.get_secret_value() if settings.session_token else None,
+        )
+    deadline_s = settings.connect_timeout_s
+    return signer(name, service="bedrock", region=settings.region, profile=settings.profile, keys=given, deadline_s=deadline_s)
 
 
 def _local_provider(settings: LocalSettings, endpoint: LocalEndpoint) -> Provider:

@@ -3,6 +3,8 @@
     FarthingError
     ├── InvalidRequest            400  invalid_request_error
     │   ├── KeyInUrl              400  key_in_url
+    │   ├── PreviousResponseNotFound 400  previous_response_not_found
+    │   ├── PriceUnknown          400  price_unknown        a hard budget holds, and the model has no price
     │   ├── BodyTimeout           408  body_timeout
     │   └── BodyTooLarge          413  body_too_large
     ├── Unauthenticated           401  invalid_api_key
@@ -10,6 +12,9 @@
     ├── NotFound                  404  not_found
     │   └── ModelNotFound         404  model_not_found
     ├── MethodNotAllowed          405  method_not_allowed
+    ├── BudgetExceeded            429  insufficient_quota   a hard budget is spent; no retry helps before its window ends
+    ├── BudgetUnverified          503  budget_unverified    a hard budget cannot be checked: the database is away
+    ├── RateLimited               429  rate_limit_exceeded  a limit of the caller's key at Farthing, not a provider's
     ├── ClientGone                499  client_disconnected  seen in the ledger only
     ├── Overloaded                503  overloaded
     ├── Unavailable               503  unavailable          a dependency of ours is away (database, local model)
@@ -28,7 +33,7 @@ SDKs obey before they look at the status; None leaves the decision to the SDK.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 
 class FarthingError(Exception):
@@ -40,7 +45,7 @@ class FarthingError(Exception):
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
     code: ClassVar[str] = "internal_error"
-    retry: ClassVar[bool | None] = None
+    retry: bool | None = None
 
     def __init__(self, message: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -66,6 +71,12 @@ class KeyInUrl(InvalidRequest):
     """An API key was put in the query string, where proxies and logs would keep it."""
 
     code = "key_in_url"
+
+
+class PreviousResponseNotFound(InvalidRequest):
+    """`previous_response_id` names no response of this tenant. Status and code are OpenAI's, which clients look for."""
+
+    code = "previous_response_not_found"
 
 
 class BodyTimeout(InvalidRequest):
@@ -127,6 +138,53 @@ class MethodNotAllowed(FarthingError):
     def __init__(self, message: str, *, allowed: str = "") -> None:
         super().__init__(message)
         self.allowed = allowed
+
+
+class BudgetExceeded(FarthingError):
+    """A hard budget has no room for the request. The shape is OpenAI's for an account without credit.
+
+    `passing`: what is left is reserved by calls under way; it may be free again in a moment, so a retry helps.
+    """
+
+    status = 429
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+    retry = False
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message, retry_after_s=1.0 if passing else None)
+        if passing:
+            self.retry = True
+
+
+class BudgetUnverified(FarthingError):
+    """A hard budget cannot be checked, because the database is away and this worker's grants are used up."""
+
+    status = 503
+    type = "server_error"
+    code = "budget_unverified"
+    retry = True
+
+
+class PriceUnknown(InvalidRequest):
+    """A hard budget holds for the caller, and nobody knows what the model costs."""
+
+    code = "price_unknown"
+
+
+class RateLimited(FarthingError):
+    """The caller's key is over a limit of ours: `limit` says which, and is sent as `x-farthing-limit`, which tells it from a provider's."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+    retry = True
+
+    def __init__(
+        self, message: str, *, limit: Literal["requests", "tokens", "concurrency"] = "requests", retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.limit = limit
 
 
 class ClientGone(FarthingError):

@@ -8,24 +8,31 @@ from farthing.caching.exact import ExactCache
 from farthing.pipeline.stage import Next, Stage, compose
 from farthing.routing.dispatch import Dispatch
 from farthing.spend.account import Account
+from farthing.spend.admission import Admission
+from farthing.spend.calls import ModelCalls
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """The stages, built by `app`. A stage that the settings turn off is None."""
 
     account: Account
+    admission: Admission
     exact: ExactCache | None
+    calls: ModelCalls
     dispatch: Dispatch
 
 
 def request_flow(parts: Parts) -> Next:
     """Put the stages together.
 
-    `account` wraps all, so that each request is in the ledger once, whatever happens. The cache answers before anything is paid for.
+    `account` wraps all, so that each request is in the ledger once, whatever happens. `admission` holds keys to their limits. The cache
+    answers before anything is paid for; what it cannot answer waits in `calls` for the worker to have a hand free.
     `dispatch` owns attempts, fallback and cancellation.
     """
     stages: list[Stage | None] = [
         parts.account,
+        parts.admission,
         parts.exact,
+        parts.calls,
     ]
     return compose([stage for stage in stages if stage is not None], parts.dispatch)

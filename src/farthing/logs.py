@@ -15,6 +15,7 @@ import select
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Literal
@@ -31,6 +32,8 @@ REQUEST_ID: ContextVar[UUID | None] = ContextVar("farthing_request_id", default=
 Level = Literal["debug", "info", "warning", "error"]
 
 _MASK = "[masked]"
+_REPETITIVE = frozenset({"psycopg.pool"})
+"""It tells of each attempt to connect, while the database is away for hours."""
 _LONGEST_TEXT = 4_000
 _LONGEST_TRACEBACK = 16_000
 _MAX_EXTRAS = 32
@@ -195,6 +198,31 @@ class LineHandler(logging.Handler):
         return any(event & select.POLLOUT for _, event in self._poll.poll(wait_s * 1000))
 
 
+class Sparing(logging.Filter):
+    """Lets one record in `every_s` seconds through of each of these loggers, which repeat themselves; it tells how many were left out."""
+
+    def __init__(self, loggers: frozenset[str], *, every_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._loggers = loggers
+        self._every_s = every_s
+        self._clock = clock
+        self._next: dict[str, float] = {}
+        self._left_out: dict[str, int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See `logging.Filter.filter`."""
+        name = record.name
+        if name not in self._loggers:
+            return True
+        now = self._clock()
+        if now < self._next.get(name, now):
+            self._left_out[name] = self._left_out.get(name, 0) + 1
+            return False
+        self._next[name] = now + self._every_s
+        record.left_out = self._left_out.pop(name, 0)
+        return True
+
+
 def _write_all(fd: int, data: bytes) -> None:
     while data:
         data = data[os.write(fd, data) :]
@@ -206,6 +234,8 @@ def setup(level: Level, *, fd: int | None = None) -> LineHandler:
     Farthing's own loggers speak from `level` up, libraries from `warning` up (all of them at `debug`).
     """
     handler = LineHandler(sys.stderr.fileno() if fd is None else fd)
+    if level != "debug":
+        handler.addFilter(Sparing(_REPETITIVE, every_s=60.0))
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)

@@ -6,6 +6,9 @@ from typing import Any
 
 import msgspec
 
+RETIRE = b"retire\n"
+"""Written to a worker's standard input later: others have taken over. Finish what is under way, and end."""
+
 
 class LocalEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Where the supervised chat process listens. `connections` is this worker's share of what it can hold."""
@@ -24,9 +27,17 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
-    """The line: where the settings are, what lies over them, the listening socket's file descriptor, and the runtime."""
+    """The line: the text of the settings file, what lies over it, and the runtime. The supervisor fills in the others for each worker.
+
+    The text and not the path: a worker that is started again works by the settings that were accepted, whatever the file says by then.
+    `socket` and `ready` are file descriptors: where to listen, and where to write a byte once requests can be answered. The worker takes
+    no connection before that, for `hold_s` seconds at most. `secrets` is what the text's references to files and vaults stand for.
+    """
 
     settings: str | None
     overrides: dict[str, Any]
-    socket: int
     runtime: Runtime
+    secrets: dict[str, str] = {}
+    socket: int = -1
+    ready: int = -1
+    hold_s: float = 0.0

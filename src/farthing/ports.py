@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Literal, Protocol
 from uuid import UUID
 
 import msgspec
 
+from farthing.budgets import Ask, Budget, BudgetUse, LeaseState
 from farthing.errors import FarthingError
-from farthing.types import Answer, Attempt, Completion, Json, KeyRecord, LedgerEntry, Report, Request, StoredAnswer
+from farthing.types import (
+    Answer,
+    Attempt,
+    Completion,
+    Json,
+    KeyRecord,
+    LedgerEntry,
+    Price,
+    Report,
+    Request,
+    StoredAnswer,
+    StoredResponse,
+    Usage,
+)
 
 ReportBy = Literal["model", "tenant", "key", "source"]
 
@@ -46,6 +60,56 @@ class LedgerStore(Protocol):
         """Totals of the entries with since <= time < until, of one tenant or (None) of all."""
 
 
+class BudgetStore(Protocol):
+    """Durable budgets, what the ledger has spent of them, and the leases that workers hold. One ledger entry settles its worker's lease."""
+
+    async def all(self, limit: int) -> list[Budget]:
+        """At most `limit` budgets, oldest first."""
+
+    async def put(self, budget: Budget) -> None:
+        """Create, or change limit and hardness of the one with this id. What the ledger holds of its window counts from the start.
+
+        Raises `InvalidRequest` when the id is taken by a budget of another scope, subject or window.
+        """
+
+    async def delete(self, budget_id: UUID) -> bool:
+        """Delete a budget, its spend and its leases. False when there is none of that id."""
+
+    async def sync_settings(self, budgets: Sequence[Budget]) -> None:
+        """Make the budgets of origin `settings` be these: create, change, delete. Others stay as they are."""
+
+    async def uses(self, budgets: Sequence[Budget], at: datetime) -> list[BudgetUse]:
+        """How these stand. Budgets that are gone are left out."""
+
+    async def lease(self, worker: str, asks: Sequence[Ask], ttl_s: float) -> list[LeaseState]:
+        """Decide all asks in one transaction, and renew the leases until now + `ttl_s`.
+
+        All leases and the spend of a budget together never exceed its limit, but for what was spent beyond leases: grants are cut to
+        what there is, existing ones too when a limit was lowered. Of what is left a worker gets half at most, unless it asks for `least`.
+        Asks for budgets that are gone are left out of the answer.
+        """
+
+    async def release(self, worker: str) -> None:
+        """Forget all leases of a worker that has ended and whose entries are all in the ledger."""
+
+
+class Reservation(Protocol):
+    """Money and tokens kept for one attempt. `settle` is called exactly once, whatever becomes of the attempt; it never waits."""
+
+    def settle(self, usage: Usage, cost_microusd: int) -> None:
+        """Let go of what was kept and count what was used instead. A cost of 0 releases all."""
+
+
+class Purse(Protocol):
+    """Where dispatch gets leave to spend, before each attempt."""
+
+    async def reserve(self, request: Request, upstream_model: str, price: Price) -> Reservation:
+        """Keep the most that this attempt may cost.
+
+        Raises `BudgetExceeded`, `BudgetUnverified`, `PriceUnknown`, or `RateLimited` (tokens per minute).
+        """
+
+
 class Ledger(Protocol):
     """Where the request path drops its entries. Never blocks on a network and never raises."""
 
@@ -67,6 +131,34 @@ class AnswerStore(Protocol):
 
     async def prune(self, max_rows: int) -> int:
         """Delete expired entries, then the oldest beyond `max_rows`. Returns how many went."""
+
+
+class ResponseStore(Protocol):
+    """Turns of conversations (/v1/responses). A turn past `expires_at` counts as absent, and so does another tenant's."""
+
+    async def put(self, turns: Sequence[StoredResponse]) -> None:
+        """Store new turns, all or none. A turn whose id is there already is skipped, so that a batch may be repeated after any failure."""
+
+    async def chain(self, tenant: str, turn_id: UUID, *, most: int, most_bytes: int) -> list[StoredResponse]:
+        """A turn, the one before it, and so on back: newest first, empty when the turn is absent.
+
+        Ends before a turn that is absent; after `most` turns; and with the turn whose payload takes the sum beyond `most_bytes`.
+        """
+
+    async def renew(self, tenant: str, turn_ids: Sequence[UUID], expires_at: datetime) -> None:
+        """Let turns live until then, those that live longer excepted. Absent ones stay absent."""
+
+    async def delete(self, tenant: str, turn_id: UUID) -> bool:
+        """Delete a turn. False when it is absent. Turns after it stay, but no longer lead back beyond it."""
+
+    async def forget(self, tenant: str, user_id: str) -> int:
+        """Delete all turns of a user. Returns how many went."""
+
+    async def prune(self, *, rows_per_tenant: int, bytes_per_tenant: int, total_bytes: int) -> int:
+        """Delete expired turns, then each tenant's oldest beyond its bounds, then the oldest of all. Returns how many went.
+
+        Bounds in bytes count payloads.
+        """
 
 
 class Changes(Protocol):
@@ -93,7 +185,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt at one deployment, as a provider sees it.
 
     `body` is the client's; the provider puts its own model name in. `last`: there is nowhere else to turn, so that waiting for something
-    that is coming back is better than an error.
+    that is coming back is better than an error. `foreign`: see `types.Request`.
     """
 
     upstream_model: str
@@ -101,6 +193,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     request_id: UUID
     traceparent: str | None = None
     last: bool = True
+    foreign: bool = False
 
 
 class Provider(Protocol):
@@ -138,6 +231,25 @@ class Provider(Protocol):
 
     async def aclose(self) -> None:
         """Let go of connections."""
+
+
+class Signer(Protocol):
+    """Signs requests for a vendor that takes signatures instead of a key, as AWS does."""
+
+    async def sign(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
+        """What to send beside `headers`, which are signed too (names in lower case, `host` among them).
+
+        Raises `UpstreamRefusedUs`, `UpstreamUnavailable` or `UpstreamTimeout` when there are no credentials.
+        """
+
+    def renew(self, signed: Mapping[str, str]) -> bool:
+        """The vendor said that what signed these headers has expired: use something newer from now on.
+
+        False when there is nothing newer to be had. A no-op, and True, when it is replaced already.
+        """
+
+    def secrets(self) -> Sequence[str]:
+        """What must not show in any message."""
 
 
 class Embedder(Protocol):

@@ -1,20 +1,17 @@
 """`farthing up`: one process that keeps the others alive.
 
 It holds the listening socket, the embedded PostgreSQL and the local chat model, and starts N gateway workers that share the socket. What
-dies is started again. SIGTERM and SIGINT drain the workers and stop the engines; the exit status is then 0.
+dies is started again. SIGHUP reloads the settings. SIGTERM and SIGINT drain the workers and stop the engines; the exit status is then 0.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import logging
 import os
-import secrets
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,31 +20,26 @@ import msgspec
 
 from farthing.app_catalogue import price_questions
 from farthing.errors import SettingsError
-from farthing.http.auth import digest_of, new_key
 from farthing.orders import LocalEndpoint, Orders, Runtime
-from farthing.postgres.embedded import EmbeddedPostgres
-from farthing.postgres.keys import PostgresKeys
-from farthing.postgres.migrate import migrate
-from farthing.postgres.pool import Database
 from farthing.providers.local.supervisor import ChatEngine, ChatServer
 from farthing.providers.local.weights import SMOLLM2, locate
 from farthing.settings import Settings
 from farthing.spend.price_book import open_book
-from farthing.types import KeyRecord, new_id, utc_now
+from farthing.supervisor_database import HomeDatabase
+from farthing.supervisor_reload import Fleet
 
 _log = logging.getLogger("farthing.supervisor")
 _BACKLOG = 2048
-_RESTART_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 10.0
-_KILL_AFTER_S = 5.0
 _CHAT_CONNECTIONS = 64
 _SPARE_CONNECTIONS = 8
 """Kept free for health checks."""
-ADMIN_TENANT = "default"
 
 
 class Supervisor:
-    """`on_ready(url, key)` is called once, when requests can be answered; `key` is the admin key if this start made it, else None."""
+    """`on_ready(url, key)` is called once, when requests can be answered; `key` is the admin key if this start made it, else None.
+
+    `secrets` is what references in the settings file stood for (`Secrets.found`).
+    """
 
     def __init__(
         self,
@@ -55,22 +47,26 @@ class Supervisor:
         settings_path: Path | None,
         overrides: dict[str, Any],
         on_ready: Callable[[str, str | None], None],
+        secrets: dict[str, str] | None = None,
     ) -> None:
         self._settings = settings
         self._settings_path = settings_path
         self._overrides = overrides
+        self._secrets = secrets or {}
         self._on_ready = on_ready
         self._stopping = asyncio.Event()
-        self._workers: dict[int, asyncio.subprocess.Process] = {}
+        self._asked_to_reload = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._fleet: Fleet | None = None
         self._chat: ChatServer | None = None
-        self._postgres: EmbeddedPostgres | None = None
+        self._database = HomeDatabase(settings, settings.data / "snapshot")
 
     async def run(self) -> None:
         """Start everything, keep it alive, and stop it on a signal. Raises `FarthingError` when it cannot start."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self._asked_to_reload.set)
         lock = _lock(self._settings.data)
         listener = _listen(self._settings.server.host, self._settings.server.port)
         try:
@@ -84,25 +80,19 @@ class Supervisor:
     async def _start(self, listener: socket.socket) -> None:
         """The workers load their modules while the engines start; then they get their orders."""
         settings = self._settings
-        ready: asyncio.Future[Runtime] = asyncio.get_running_loop().create_future()
-        for slot in range(settings.server.workers):
-            self._tasks.append(asyncio.create_task(self._keep_worker(slot, listener, ready)))
+        _tidy(settings.data)
+        self._fleet = Fleet(listener, settings, self._settings_path, self._overrides, self._orders, self._secrets)
+        self._fleet.start()
         if settings.local.enabled:
             self._chat = await self._start_chat()
         prices = asyncio.create_task(asyncio.to_thread(open_book, settings.data / "prices.json", price_questions(settings)))
-        if settings.database.url is None:
-            self._postgres = EmbeddedPostgres(settings.data / "postgres")
-            await self._postgres.start()
-            self._tasks.append(asyncio.create_task(self._postgres.supervise()))
-            url = self._postgres.uri
-        else:
-            url = settings.database.url.get_secret_value()
-        made = await self._prepare(url)
+        await self._database.start()
         await prices
         address = f"http://{_printable(listener)}"
         _write_run_file(settings.data, address)
-        ready.set_result(self._runtime(url))
-        self._tasks.append(asyncio.create_task(self._announce(address, made)))
+        self._fleet.begin()
+        self._tasks.append(asyncio.create_task(self._announce(address)))
+        self._tasks.append(asyncio.create_task(self._fleet.run(self._asked_to_reload)))
 
     async def _start_chat(self) -> ChatServer:
         local = self._settings.local
@@ -119,105 +109,29 @@ class Supervisor:
         await chat.start()
         return chat
 
-    async def _prepare(self, url: str) -> str | None:
-        """Bring the schema up to date and see that the admin key in the data folder is valid. Returns the key if it was made now."""
-        await migrate(url)
-        path = self._settings.data / "admin.key"
-        made = None
-        if not path.exists():
-            made = new_key()
-            _write_secret(path, made)
-        key = path.read_text(encoding="utf-8").strip()
-        database = Database(url, connect_timeout_s=self._settings.database.connect_timeout_s)
-        await database.open()
-        try:
-            record = KeyRecord(
-                id=new_id(),
-                tenant=ADMIN_TENANT,
-                tier="admin",
-                name="bootstrap",
-                digest=digest_of(key),
-                hint=key[-4:],
-                admin=True,
-                created_at=utc_now(),
-            )
-            await PostgresKeys(database).add(record)
-        finally:
-            await database.close()
-        return made
-
-    def _runtime(self, url: str) -> Runtime:
+    def _orders(self, settings: Settings, text: str | None, fixed: dict[str, Any]) -> Orders:
+        """For workers under these settings; `fixed` is what the settings may say otherwise and the engines do not."""
         local = None
         if self._chat is not None:
-            share = max(1, (self._chat.max_connections - _SPARE_CONNECTIONS) // self._settings.server.workers)
+            share = max(1, (self._chat.max_connections - _SPARE_CONNECTIONS) // settings.server.workers)
             local = LocalEndpoint(base_url=self._chat.base_url, api_key=self._chat.api_key, connections=share)
-        return Runtime(worker="", database_url=url, local=local)
+        runtime = Runtime(worker="", database_url=self._database.url, local=local)
+        return Orders(settings=text, overrides={**self._overrides, **fixed}, runtime=runtime)
 
-    async def _keep_worker(self, slot: int, listener: socket.socket, ready: asyncio.Future[Runtime]) -> None:
-        pause = _RESTART_PAUSE_S
-        loop = asyncio.get_running_loop()
-        while not self._stopping.is_set():
-            began = loop.time()
-            process = await self._spawn(listener)
-            self._workers[slot] = process
-            self._order(process, listener, await asyncio.shield(ready))
-            status = await process.wait()
-            del self._workers[slot]
-            if self._stopping.is_set():
-                return
-            pause = _RESTART_PAUSE_S if loop.time() - began > _LONGEST_PAUSE_S else min(pause * 2, _LONGEST_PAUSE_S)
-            _log.error("worker %d ended with status %s and is started again in %.1f s", slot, status, pause)
-            await asyncio.sleep(pause)
-
-    async def _spawn(self, listener: socket.socket) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "farthing.worker"),
-            stdin=asyncio.subprocess.PIPE,
-            env={
-                "MALLOC_ARENA_MAX": "2",
-                **os.environ,
-            },  # glibc gives each thread a heap of its own, which a worker's few threads do not need
-            pass_fds=(listener.fileno(),),
-            start_new_session=True,  # Ctrl-C in the terminal is for this process, which lets them drain
-        )
-
-    def _order(self, process: asyncio.subprocess.Process, listener: socket.socket, runtime: Runtime) -> None:
-        """Tell a worker to begin. Its standard input stays open as long as this process lives."""
-        orders = Orders(
-            settings=str(self._settings_path) if self._settings_path else None,
-            overrides=self._overrides,
-            socket=listener.fileno(),
-            runtime=msgspec.structs.replace(runtime, worker=f"{process.pid}-{secrets.token_hex(4)}"),
-        )
-        assert process.stdin is not None
-        process.stdin.write(msgspec.json.encode(orders) + b"\n")
-
-    async def _announce(self, address: str, made: str | None) -> None:
+    async def _announce(self, address: str) -> None:
         while not await _is_ready(address):  # noqa: ASYNC110 - another process; nothing here can tell
             await asyncio.sleep(0.05)
-        self._on_ready(address, made)
+        self._on_ready(address, self._database.made)
 
     async def _stop(self) -> None:
-        self._stopping.set()
-        processes = list(self._workers.values())
-        for process in processes:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-        if processes:
-            waits = [asyncio.create_task(process.wait()) for process in processes]
-            _, late = await asyncio.wait(waits, timeout=self._settings.server.drain_s + _KILL_AFTER_S)
-            if late:
-                for process in processes:
-                    with contextlib.suppress(ProcessLookupError):
-                        process.kill()
-                await asyncio.wait(late)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._fleet is not None:
+            await self._fleet.stop()
         if self._chat is not None:
             await self._chat.aclose()
-        if self._postgres is not None:
-            await self._postgres.stop()
+        await self._database.stop()
         (self._settings.data / "run.json").unlink(missing_ok=True)
 
 
@@ -256,15 +170,13 @@ def _printable(listener: socket.socket) -> str:
     return f"{host}:{port}"
 
 
-def _write_secret(path: Path, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(fd, "w", encoding="utf-8") as file:
-        file.write(text + "\n")
+def _tidy(data: Path) -> None:
+    """Remove what a supervisor that was killed has left: its address, which nobody answers for, and files half made."""
+    for stale in (data / "run.json", *(data / "run").glob("metrics-*.json"), *(data / "snapshot").glob("*.new")):
+        stale.unlink(missing_ok=True)
 
 
 def _write_run_file(data: Path, address: str) -> None:
-    for stale in (data / "run").glob("metrics-*.json"):
-        stale.unlink(missing_ok=True)
     (data / "run.json").write_bytes(msgspec.json.encode({"url": address, "pid": os.getpid()}))
 
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 from uuid import UUID
 
 import msgspec
+
+from farthing.errors import FarthingError
 
 Json = dict[str, Any]
 """A decoded JSON object."""
@@ -30,6 +33,11 @@ def uuid7_at(unix_ms: int, noise: bytes) -> UUID:
     rand = int.from_bytes(noise, "big")
     value = (unix_ms & 0xFFFF_FFFF_FFFF) << 80 | 0x7000_8000_0000_0000_0000 | (rand >> 68) << 64 | rand & 0x3FFF_FFFF_FFFF_FFFF
     return UUID(int=value)
+
+
+def time_of(entry_id: UUID) -> datetime:
+    """The time in a UUIDv7."""
+    return datetime.fromtimestamp((entry_id.int >> 80) / 1000, UTC)
 
 
 class Source(StrEnum):
@@ -109,13 +117,15 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Tokens, by OpenAI's convention.
 
     `input` counts all input tokens, those read from or written to a provider's prompt cache included; `output` all output tokens,
-    reasoning included. `source` says whether the provider counted or we guessed.
+    reasoning included. `cache_write_1h` is the part of `cache_write` that is kept for an hour, which is dearer. `source` says whether the
+    provider counted or we guessed.
     """
 
     input: int = 0
     output: int = 0
     cache_read: int = 0
     cache_write: int = 0
+    cache_write_1h: int = 0
     reasoning: int = 0
     source: Literal["provider", "estimated", "none"] = "none"
 
@@ -131,6 +141,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             output=_count(raw.get("completion_tokens")),
             cache_read=_count(read.get("cached_tokens")),
             cache_write=_count(read.get("cache_write_tokens")),
+            cache_write_1h=_count(read.get("cache_write_1h_tokens")),
             reasoning=_count(written.get("reasoning_tokens")),
             source="estimated" if raw.get("estimated") is True else "provider",
         )
@@ -154,7 +165,7 @@ def _count(value: Any) -> int:
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True):
-    """Micro-dollars per million tokens, and where they come from.
+    """Micro-dollars per million tokens, and where they come from. `cache_write_1h` is as `cache_write` unless it is set.
 
     `notional`: a stand-in for a model that costs nothing per token. `none`: unknown, everything costs 0. `tiers` are (tokens, price):
     a request with more input tokens than that is billed at that price as a whole; the highest tier that applies counts.
@@ -164,20 +175,27 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     output: int = 0
     cache_read: int = 0
     cache_write: int = 0
+    cache_write_1h: int | None = None
     source: Literal["genai-prices", "settings", "notional", "none"] = "none"
     tiers: tuple[tuple[int, Price], ...] = ()
+
+    @property
+    def free(self) -> bool:
+        """Whether nobody bills it: notional, or known to be nothing."""
+        return self.source == "notional" or (self.source != "none" and not (self.input or self.output))
 
 
 class Lifeline:
     """Who still wants the work of a task. When the last holder lets go, the task is cancelled.
 
     The client holds it from the start; requests that wait for the same answer hold it too, so that a client that goes away does not
-    take down those who wait for what it asked for.
+    take down those who wait for what it asked for. `cut_by` is why it was cut, if it was.
     """
 
     def __init__(self, task: asyncio.Task[Any] | None) -> None:
         self._task = task
         self._holders = 1
+        self.cut_by: FarthingError | None = None
 
     @property
     def dropped(self) -> bool:
@@ -194,6 +212,28 @@ class Lifeline:
         if self._holders == 0 and self._task is not None:
             self._task.cancel()
 
+    def cut(self, error: FarthingError) -> None:
+        """End the work although somebody waits: with this error, where somebody can be told."""
+        if self.cut_by is None and self._task is not None:
+            self.cut_by = error
+            self._task.cancel()
+
+    def told(self, error: asyncio.CancelledError) -> BaseException:
+        """What to raise for a cancellation that came up in the task: the error that cut it, and the task goes on to tell; else itself."""
+        if self.cut_by is None or self._task is None:
+            return error
+        self._task.uncancel()
+        return self.cut_by
+
+
+class Quota(msgspec.Struct, frozen=True, kw_only=True):
+    """How a limit of a key stands: what of this minute's `limit` is left, and the seconds until all of it would be there again."""
+
+    name: Literal["requests", "tokens"]
+    limit: int
+    remaining: int
+    reset_s: float
+
 
 class Request(msgspec.Struct, kw_only=True):
     """One request on its way through the stages. Stages may replace `body`, never mutate what it holds.
@@ -202,7 +242,9 @@ class Request(msgspec.Struct, kw_only=True):
     `size` is how many bytes the body had on the wire: an upper bound for what it may cost that costs nothing to know.
     `fingerprint` changes whenever the settings map `model` to something else. `started_ns` is `time.perf_counter_ns()` at arrival.
     `recorded` says that a ledger entry for this request exists or is owed by a dispatch attempt under way, so that `account` adds none.
-    `lifeline` says who still waits.
+    `over_budget`: a soft budget of the caller is spent. `lifeline` says who still waits. `foreign`: a door translated `body` from another
+    vendor's format, so that the caller never chose OpenAI's names for its fields. `quotas` reads how the limits of the caller's key stand;
+    None: it has none.
     """
 
     id: UUID
@@ -217,8 +259,16 @@ class Request(msgspec.Struct, kw_only=True):
     include_usage: bool = False
     started_ns: int
     recorded: bool = False
+    over_budget: bool = False
+    foreign: bool = False
     traceparent: str | None = None
     lifeline: Lifeline
+    quotas: Callable[[], Sequence[Quota]] | None = None
+
+    @property
+    def user(self) -> str | None:
+        """On whose behalf. A key that was made for a user speaks for that user only."""
+        return self.principal.user or self.extras.user
 
 
 class Completion(msgspec.Struct, kw_only=True):
@@ -345,6 +395,21 @@ class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     model: str
     payload: bytes
     cost_microusd: int
+    created_at: datetime
+    expires_at: datetime
+
+
+class StoredResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One turn of a conversation as the store keeps it. `previous` is the turn before it; None for the first.
+
+    `payload` is opaque to the store, and sealed. `id` is a UUIDv7: newest first is by id.
+    """
+
+    id: UUID
+    tenant: str
+    user_id: str | None = None
+    previous: UUID | None = None
+    payload: bytes
     created_at: datetime
     expires_at: datetime
 

@@ -161,6 +161,7 @@ def fleet(folders: Path, upstream: ScriptedUpstream) -> Iterator[Installation]:
     settings = {
         "local": {"enabled": False},
         "ledger": {"flush_interval_s": 0.02},
+        "generate": {"model": "pair", "task_types": {"summarize": "cheap"}},
         "cache": {"exact": {"follow_timeout_s": 1, "max_entry_bytes": 10_000, "max_chunks": 100, "max_temperature": 1}},
         "providers": {
             "up": provider(),

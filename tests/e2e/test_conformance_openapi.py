@@ -24,7 +24,9 @@ def _document(fleet: Installation, folder: Path) -> Path:
     status, body = fleet.get("/openapi.json", key=fleet.key)
     assert status == 200
     document = json.loads(body)
-    for schema, name in (("ChatBody", "pair"), ("EmbeddingsBody", "vectors")):
+    models = {"ChatBody": "pair", "ResponsesBody": "pair", "CompletionBody": "pair", "EmbeddingsBody": "vectors"}
+    models |= {"MessagesBody": "pair", "CountBody": "pair"}
+    for schema, name in models.items():
         document["components"]["schemas"][schema]["properties"]["model"] = {"enum": [name]}
     path = folder / "openapi.json"
     path.write_text(json.dumps(document), encoding="utf-8")

@@ -1,19 +1,32 @@
-"""Keys never show: not in logs, metrics, answers, process lists, the database or the data folder. Prompts are not in logs either."""
+"""Keys never show: not in logs, metrics, traces, answers, process lists, the database, the data folder or the settings as they are shown.
+
+Prompts are not in logs or traces either.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
-from inside import ask, new_key, processes_of, query, settled
+from inside import ask, eventually, new_key, query, settled
 
+from farthing.app_catalogue import provider_of
+from farthing.errors import SettingsError
+from farthing.settings import load
+from farthing.testing import bedrock
 from farthing.testing.installation import Installation
-from farthing.testing.upstream import RESET, Received, Reply, ScriptedUpstream, completion, error, stream
+from farthing.testing.upstream import ANY_MODEL, RESET, Received, Reply, ScriptedUpstream, completion, error, serve_in_thread, stream
+from farthing.testing.vendors import Said
 
 _PROVIDER_KEY = "sk-canary-PROVIDER-7d1f0c2a9b"
 _PROVIDER_HEADER = "canary-HEADER-5e8a1b3c7d"
+_AWS_SECRET = "canary/AWSSECRET+3b2c1d0e9f8a7b6c5d4e"
+_AWS_TOKEN = "canary/AWSTOKEN+9a8b7c6d5e4f3a2b1c0d=="
+_AWS_ID = "AKIACANARY0123456789"
+_IN_A_FILE = "canary-FILE-4d3c2b1a0f9e"
 _COLLECTOR_HEADER = "canary-COLLECTOR-1f2e3d4c5b"
 _WRONG_KEY = "fk-canary-WRONG-0a9b8c7d6e5f4a3b2c1d"
 _PROMPT = "canary-PROMPT-6c5d4e3f2a"
@@ -23,7 +36,7 @@ _ANSWER = "canary-ANSWER-9f8e7d6c5b"
 class Used:
     """An installation after all sorts of traffic, with everything that it said to its clients."""
 
-    def __init__(self, farthing: Installation, upstream: ScriptedUpstream) -> None:
+    def __init__(self, farthing: Installation, upstream: ScriptedUpstream, aws: ScriptedUpstream) -> None:
         self.farthing = farthing
         self.key = str(new_key(farthing, "secrets")["key"])
         self.said: list[httpx.Response] = []
@@ -31,6 +44,11 @@ class Used:
             upstream.script("secret", reply)
             for streamed in (False, True):
                 self.said.append(ask(farthing, self.key, f"{_PROMPT} {number} {streamed}", "secret", stream=streamed))
+            self.said += _at_the_other_doors(farthing, self.key, f"{_PROMPT} {number}")
+        for number, reply in enumerate(_replies_of_aws()):
+            aws.script(ANY_MODEL, reply)
+            for streamed in (False, True):
+                self.said.append(ask(farthing, self.key, f"{_PROMPT} {number} {streamed}", "aws", stream=streamed))
         upstream.script("secret", completion(_ANSWER))
         self.said.append(ask(farthing, _WRONG_KEY, _PROMPT, "secret"))
         self.said.append(ask(farthing, self.key, _PROMPT, "no-such-model"))
@@ -45,6 +63,42 @@ class Used:
             self.said.append(client.get("/admin/v1/keys", headers={"authorization": f"Bearer {farthing.key}"}))
             self.said.append(client.get("/openapi.json", headers={"authorization": f"Bearer {self.key}"}))
         settled(farthing, [answer.headers["x-request-id"] for answer in self.said[:4]])
+
+
+def _at_the_other_doors(farthing: Installation, key: str, text: str) -> list[httpx.Response]:
+    said = []
+    with httpx.Client(base_url=farthing.url, timeout=20, headers={"authorization": f"Bearer {key}"}) as client:
+        messages = [{"role": "user", "content": text}]
+        bodies: dict[str, dict[str, object]] = {
+            "/v1/messages": {"model": "secret", "max_tokens": 9, "messages": messages},
+            "/v1/responses": {"model": "secret", "input": text},
+            "/v1/completions": {"model": "secret", "prompt": text},
+        }
+        for path, body in bodies.items():
+            said += [client.post(path, json={**body, "stream": streamed}) for streamed in (False, True)]
+    for given in (key, _WRONG_KEY):
+        body = {"model": "secret", "max_tokens": 9, "messages": messages}
+        said.append(httpx.post(f"{farthing.base_url}/messages", json=body, headers={"x-api-key": given}, timeout=20))
+    return said
+
+
+def _replies_of_aws() -> list[Reply]:
+    """AWS repeats in its complaint about a signature what should have been signed: the session token is part of it."""
+    leak = f"The Canonical String should have been 'POST x-amz-security-token:{_AWS_TOKEN}', by {_AWS_ID} with {_AWS_SECRET}"
+    begun, rest = bedrock.BedrockVendor().events(Said(texts=(_ANSWER,)))
+    return [
+        Reply(parts=[*begun, *rest], headers={"content-type": "application/vnd.amazon.eventstream"}),
+        *(bedrock.failure(status, name, leak) for status, name in ((403, "SignatureDoesNotMatch"), (400, "ValidationException"))),
+        *(
+            bedrock.failure(status, name, leak)
+            for status, name in ((403, "ExpiredTokenException"), (500, None), (429, "ThrottlingException"))
+        ),
+        Reply(body=leak.encode()),
+        Reply(
+            parts=[*begun, bedrock.exception("modelStreamErrorException", leak)],
+            headers={"content-type": "application/vnd.amazon.eventstream"},
+        ),
+    ]
 
 
 def _replies() -> list[Reply]:
@@ -65,33 +119,60 @@ def _replies() -> list[Reply]:
 
 
 @pytest.fixture(scope="module")
-def used(folders: Path, upstream: ScriptedUpstream) -> Iterator[Used]:
+def aws() -> Iterator[ScriptedUpstream]:
+    with serve_in_thread() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def collector() -> Iterator[ScriptedUpstream]:
+    """Takes whatever is sent to it."""
+    with serve_in_thread() as running:
+        running.script(ANY_MODEL, Reply(body=b""))
+        yield running
+
+
+@pytest.fixture(scope="module")
+def used(folders: Path, upstream: ScriptedUpstream, aws: ScriptedUpstream, collector: ScriptedUpstream) -> Iterator[Used]:
+    key_file = folders / "canary-key"
+    key_file.write_text(_IN_A_FILE + "\n", encoding="utf-8")
+    key_file.chmod(0o600)
     provider = {
         "kind": "openai_compatible",
         "base_url": upstream.base_url,
         "api_key": "${CANARY_KEY}",
-        "headers": {"x-second": _PROVIDER_HEADER},
+        "headers": {"x-second": _PROVIDER_HEADER, "x-third": f"${{file:{key_file}}}"},
         "retries": 0,
     }
+    identity = {"access_key_id": _AWS_ID, "secret_access_key": _AWS_SECRET, "session_token": _AWS_TOKEN}
+    cloud = {"kind": "bedrock", "region": "eu-west-1", "base_url": aws.base_url.removesuffix("/v1"), "retries": 0, **identity}
     settings = {
         "local": {"enabled": False},
-        "providers": {"up": provider},
-        "models": {"secret": {"provider": "up", "upstream_model": "secret"}},
+        "providers": {"up": provider, "cloud": cloud},
+        "models": {
+            "secret": {"provider": "up", "upstream_model": "secret"},
+            "aws": {"provider": "cloud", "upstream_model": "amazon.nova-lite-v1:0"},
+        },
         "telemetry": {
             "log_level": "debug",
             "log_requests": True,
-            "otlp_endpoint": "http://127.0.0.1:9",
+            "otlp_endpoint": collector.base_url.removesuffix("/v1"),
+            "export_interval_s": 0.5,
             "otlp_headers": {"authorization": _COLLECTOR_HEADER},
             "sample_ratio": 1,
         },
     }
     with Installation(folders / "secrets", settings, environ={"CANARY_KEY": _PROVIDER_KEY}) as running:
-        yield Used(running, upstream)
+        yield Used(running, upstream, aws)
     upstream.script("secret")
 
 
+_OURS = [_PROVIDER_KEY, _PROVIDER_HEADER, _COLLECTOR_HEADER, _IN_A_FILE, _AWS_SECRET, _AWS_TOKEN]
+"""Secrets of the settings. The id of an AWS key is none: AWS itself shows it."""
+
+
 def _secrets(used: Used) -> list[str]:
-    return [_PROVIDER_KEY, _PROVIDER_HEADER, _COLLECTOR_HEADER, _WRONG_KEY, used.key]
+    return [*_OURS, _WRONG_KEY, used.key]
 
 
 def test_the_provider_does_get_its_key(used: Used, upstream: ScriptedUpstream) -> None:
@@ -99,7 +180,15 @@ def test_the_provider_does_get_its_key(used: Used, upstream: ScriptedUpstream) -
     assert received
     assert {one.headers["authorization"] for one in received} == {f"Bearer {_PROVIDER_KEY}"}
     assert {one.headers["x-second"] for one in received} == {_PROVIDER_HEADER}
+    assert {one.headers["x-third"] for one in received} == {_IN_A_FILE}
     assert used.key not in str(received)
+
+
+def test_aws_gets_a_signature_and_not_the_secret_that_made_it(used: Used, aws: ScriptedUpstream) -> None:
+    assert len(aws.requests) >= 12
+    assert all(bedrock.signed_by(one, _AWS_SECRET, service="bedrock", region="eu-west-1") for one in aws.requests)
+    assert {one.headers["x-amz-security-token"] for one in aws.requests} == {_AWS_TOKEN}
+    assert not any(secret in str(aws.requests) for secret in (_AWS_SECRET, used.key))
 
 
 def test_no_answer_shows_a_key(used: Used) -> None:
@@ -124,11 +213,69 @@ def test_no_metric_shows_a_key_or_a_prompt(used: Used) -> None:
         assert secret not in body.decode()
 
 
+def test_no_trace_shows_a_key_a_prompt_or_an_answer(used: Used, collector: ScriptedUpstream) -> None:
+    def exported() -> bytes:
+        """The bodies of what was sent: protobuf, not compressed. Their headers do hold a key, the collector's own."""
+        return b"".join(one.body for one in collector.requests if one.path == "/v1/traces" and isinstance(one.body, bytes))
+
+    assert used.said
+    eventually(lambda: b"amazon.nova-lite-v1:0" in exported(), "the spans")
+    assert {one.headers["authorization"] for one in collector.requests} == {_COLLECTOR_HEADER}
+    for one in collector.requests:
+        for secret in [*_secrets(used), _PROMPT, _ANSWER]:
+            assert secret.encode() not in bytes(one.body), one.path
+
+
 def test_no_process_list_shows_a_key(used: Used) -> None:
-    commands = " ".join(processes_of(used.farthing))
-    assert commands
+    """Of all processes: whoever looks at the list sees them all."""
+    commands = []
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):
+            commands.append(process.joinpath("cmdline").read_bytes() if process.name.isdigit() else b"")
+    whole = b" ".join(commands)
+    assert b"farthing.worker" in whole
     for secret in [*_secrets(used), used.farthing.key]:
-        assert secret not in commands
+        assert secret.encode() not in whole
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]], ids=["yaml", "json"])
+def test_the_settings_as_they_are_shown_hold_no_key(used: Used, as_json: list[str]) -> None:
+    shown = used.farthing.cli("settings", "check", *as_json)
+    assert "amazon.nova-lite-v1:0" in shown.stdout
+    for secret in _secrets(used):
+        assert secret not in shown.stdout + shown.stderr
+
+
+def test_the_settings_and_the_providers_made_of_them_do_not_show_a_key_to_a_debugger(used: Used) -> None:
+    settings = load(used.farthing.settings, {"CANARY_KEY": _PROVIDER_KEY})
+    shown = [repr(settings), str(settings), f"{settings.providers}", settings.model_dump_json(), repr(settings.model_dump())]
+    for name, one in settings.providers.items():
+        provider = provider_of(name, one)
+        shown += [repr(provider), repr(one), str(one)]
+    for secret in _OURS:
+        assert not any(secret in text for text in shown), secret
+
+
+def test_a_mistake_in_the_settings_is_told_without_a_key(used: Used) -> None:
+    text = used.farthing.settings.read_text(encoding="utf-8")
+    wrong = [
+        text.replace("amazon.nova-lite-v1:0", "["),
+        text.replace("retries: 0", "retries: many"),
+        text.replace("retries: 0", "retrys: 0"),
+        text.replace("session_token", "sesion_token"),
+        text.replace(f"access_key_id: {_AWS_ID}", "access_key_id: null"),
+        text.replace("eu-west-1", _AWS_SECRET),
+        text.replace("sample_ratio: 1", f"sample_ratio: {_PROVIDER_KEY}"),
+        text + f"\n{_PROVIDER_KEY}: [\n",
+    ]
+    for one in wrong:
+        assert one != text
+        (used.farthing.folder / "wrong.yaml").write_text(one, encoding="utf-8")
+        with pytest.raises(SettingsError) as caught:
+            load(used.farthing.folder / "wrong.yaml", {"CANARY_KEY": _PROVIDER_KEY})
+        said = f"{caught.value} {vars(caught.value)}"
+        for secret in _OURS:
+            assert secret not in said, said
 
 
 def test_no_table_holds_a_key_and_only_the_cache_holds_answers(used: Used) -> None:
@@ -139,7 +286,7 @@ def test_no_table_holds_a_key_and_only_the_cache_holds_answers(used: Used) -> No
     assert {"keys", "ledger", "ledger_daily", "answers"} <= set(tables)
     for table in tables:
         rows = query(used.farthing, f"SELECT t::text AS row FROM farthing.{table} AS t", role="postgres")  # noqa: S608 - its own names
-        assert rows or table.startswith("_")
+        assert rows or table not in {"keys", "ledger", "ledger_daily", "answers"}
         for row in rows:
             for secret in [*_secrets(used), used.farthing.key, _PROMPT]:
                 assert secret not in row["row"], (table, row)

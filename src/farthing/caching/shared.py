@@ -22,6 +22,7 @@ _PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 5.0
 _PRUNE_EVERY_S = 60.0
 _BATCH = 100
+_PAGE = 1000
 
 
 class SharedTier:
@@ -45,6 +46,15 @@ class SharedTier:
     async def reload(self) -> None:
         """Learn what the store has. Raises the store's errors."""
         self.learn(list(reversed(await self._store.keys(self._settings.max_known_keys))))
+
+    async def refresh(self) -> None:
+        """Learn what is new, for where no news come; all, when that is more than a page. Raises the store's errors."""
+        most = min(_PAGE, self._settings.max_known_keys)
+        page = await self._store.keys(most)
+        if len(page) == most and page[-1] not in self._known:
+            await self.reload()
+        else:
+            self.learn(list(reversed(page)))
 
     def has(self, key: bytes) -> bool:
         """Whether it is worth asking the store."""

@@ -22,12 +22,27 @@ def create(
     name: Annotated[str | None, typer.Option(help="A name to know it by.")] = None,
     model: Annotated[list[str] | None, typer.Option(help="A model it may use; repeat for several. All, if none is given.")] = None,
     admin: Annotated[bool, typer.Option(help="Whether it opens the admin doors.")] = False,  # noqa: FBT002 - a flag
+    budget_usd: Annotated[str | None, typer.Option(help="A budget of its own: 5/day, 0.5/hour, '100/month soft'.")] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(help="Requests a minute, instead of its tier's.")] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(help="Tokens a minute, instead of its tier's.")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="Requests at the same time, instead of its tier's.")] = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
     data: DataOption = None,
     settings: SettingsOption = None,
 ) -> None:
     """Create a key. It is shown once and stored only as a hash."""
-    body = {"tenant": tenant, "user": user, "tier": tier, "name": name, "models": model or None, "admin": admin}
+    body = {
+        "tenant": tenant,
+        "user": user,
+        "tier": tier,
+        "name": name,
+        "models": model or None,
+        "admin": admin,
+        "budget_usd": budget_usd,
+        "requests_per_minute": requests_per_minute,
+        "tokens_per_minute": tokens_per_minute,
+        "concurrency": concurrency,
+    }
     made = call(read_settings(settings, data).data, "POST", "/admin/v1/keys", body)
     print(json.dumps(made) if as_json else f"{made['key']}\n(id {made['id']}; it is not shown again)")
 

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from farthing.cli import keys, models, report, settings, up
+from farthing.cli import budgets, keys, models, reload, report, settings, up
 from farthing.errors import FarthingError
 
 app = typer.Typer(
@@ -18,9 +18,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command(name="up")(up.up)
+app.command(name="reload")(reload.reload)
 app.command(name="report")(report.report)
 app.command(name="models")(models.models)
 app.add_typer(keys.app, name="key")
+app.add_typer(budgets.app, name="budget")
 app.add_typer(settings.app, name="settings")
 
 

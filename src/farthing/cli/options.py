@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from farthing.settings import Settings, load
+from farthing.app_secrets import fresh_secrets
+from farthing.settings import Secrets, Settings, load
 
 DataOption = Annotated[Path | None, typer.Option("--data", help="The data folder (FARTHING_DATA, else ./.farthing).")]
 SettingsOption = Annotated[Path | None, typer.Option("--settings", help="The settings file (FARTHING_SETTINGS, else ./farthing.yaml).")]
@@ -26,6 +27,9 @@ def settings_path(given: Path | None) -> Path | None:
     return _DEFAULT_FILE if _DEFAULT_FILE.exists() else None
 
 
-def read_settings(path: Path | None, data: Path | None, overrides: dict[str, Any] | None = None) -> Settings:
-    """The effective settings."""
-    return load(settings_path(path), os.environ, {**(overrides or {}), **({"data": str(data)} if data else {})})
+def read_settings(
+    path: Path | None, data: Path | None, overrides: dict[str, Any] | None = None, secrets: Secrets | None = None
+) -> Settings:
+    """The effective settings. `secrets` has afterwards what the file's references stood for."""
+    secrets = secrets if secrets is not None else fresh_secrets()
+    return load(settings_path(path), os.environ, {**(overrides or {}), **({"data": str(data)} if data else {})}, secrets)

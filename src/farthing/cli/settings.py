@@ -6,9 +6,10 @@ import json
 
 import typer
 
-from farthing.app_catalogue import models_of
+from farthing.app_catalogue import check_providers, models_of
+from farthing.app_secrets import fresh_secrets
 from farthing.cli.options import DataOption, JsonOption, SettingsOption, read_settings
-from farthing.settings import effective
+from farthing.settings import effective, masked
 
 app = typer.Typer(help="The settings.", no_args_is_help=True)
 
@@ -16,6 +17,8 @@ app = typer.Typer(help="The settings.", no_args_is_help=True)
 @app.command()
 def check(settings: SettingsOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag
     """Validate the settings and print the effective ones, secrets masked."""
-    found = read_settings(settings, data)
+    secrets = fresh_secrets()
+    found = read_settings(settings, data, secrets=secrets)
     models_of(found)
-    print(json.dumps(found.model_dump(mode="json")) if as_json else effective(found), end="\n" if as_json else "")
+    check_providers(found)
+    print(json.dumps(masked(found, secrets)) if as_json else effective(found, secrets), end="\n" if as_json else "")

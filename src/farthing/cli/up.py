@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from farthing import logs
+from farthing.app_catalogue import check_providers
+from farthing.app_secrets import fresh_secrets
 from farthing.cli.options import DataOption, SettingsOption, read_settings, settings_path
 from farthing.settings import Settings
 from farthing.supervisor import Supervisor
@@ -30,16 +32,18 @@ def up(
     """Start Farthing and everything it needs, and keep it running."""
     given = {"server.host": host, "server.port": port, "server.workers": workers}
     overrides: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    effective = read_settings(settings, data, overrides)
+    secrets = fresh_secrets()
+    effective = read_settings(settings, data, overrides, secrets)
     overrides["data"] = str(effective.data.absolute())
-    effective = read_settings(settings, None, overrides)
+    effective = read_settings(settings, None, overrides, secrets)
+    check_providers(effective)
     logs.setup(effective.telemetry.log_level)
 
     def ready(url: str, made: str | None) -> None:
         _print_banner(effective, url, made)
 
     path = settings_path(settings)
-    asyncio.run(Supervisor(effective, path.absolute() if path else None, overrides, ready).run())
+    asyncio.run(Supervisor(effective, path.absolute() if path else None, overrides, ready, secrets.found).run())
 
 
 def _print_banner(settings: Settings, url: str, made: str | None) -> None:

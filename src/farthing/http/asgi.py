@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from farthing.errors import BodyTimeout, BodyTooLarge, FarthingError, MethodNotAllowed
+from farthing.errors import BodyTimeout, BodyTooLarge, FarthingError, MethodNotAllowed, RateLimited
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -19,6 +19,8 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 LIFELINE = "farthing.lifeline"
 """Where the application leaves the request's `types.Lifeline` in the ASGI scope."""
+DRAIN = "farthing.drain"
+"""The type of the message by which our protocol tells a WebSocket's application to come to an end."""
 DIRECT = "farthing.direct"
 """Where our protocol leaves `protocol.Direct` in the ASGI scope; absent under other servers."""
 
@@ -114,7 +116,10 @@ async def send_early(receive: Receive, send: Send, status: int, headers: Headers
 
 
 def error_headers(error: FarthingError) -> list[tuple[bytes, bytes]]:
-    """`x-should-retry`; where a time is known, `retry-after` (whole seconds, rounded up) and `retry-after-ms`; with a 405, `allow`."""
+    """`x-should-retry`; where a time is known, `retry-after` (whole seconds, rounded up) and `retry-after-ms`; with a 405, `allow`.
+
+    With a 429 of our own, `x-farthing-limit`: which limit.
+    """
     headers = []
     if error.retry is not None:
         headers.append((b"x-should-retry", b"true" if error.retry else b"false"))
@@ -123,6 +128,8 @@ def error_headers(error: FarthingError) -> list[tuple[bytes, bytes]]:
         headers.append((b"retry-after-ms", b"%d" % (error.retry_after_s * 1000)))
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", error.allowed.encode()))
+    if isinstance(error, RateLimited):
+        headers.append((b"x-farthing-limit", error.limit.encode()))
     return headers
 
 
@@ -130,3 +137,10 @@ def error_body(error: FarthingError) -> tuple[int, bytes]:
     """Status and OpenAI's error object."""
     status, fields = error.wire()
     return status, _encode({"error": fields})
+
+
+async def refuse_handshake(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    """A whole JSON answer instead of a WebSocket (ASGI's extension `websocket.http.response`)."""
+    headers = [*headers, JSON_TYPE, (b"content-length", b"%d" % len(body))]
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body})

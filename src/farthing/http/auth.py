@@ -15,13 +15,20 @@ from farthing.errors import FarthingError, KeyInUrl, Unauthenticated, Unavailabl
 from farthing.http.asgi import Scope
 from farthing.ports import KeyStore
 from farthing.settings import KeySettings
+from farthing.snapshot import Snapshot
 from farthing.types import KeyRecord, Principal, utc_now
 
 _log = logging.getLogger("farthing.keys")
 _PREFIX = "fk-"
+_IN_SUBPROTOCOL = "bearer."
+"""Before the key in `Sec-WebSocket-Protocol`, the only header that a browser lets a WebSocket's caller set."""
 _LONGEST = 256
 _LOOKUP_TIMEOUT_S = 0.5
 _MAX_UNKNOWN = 10_000
+_FIRST_WORD_S = 2.0
+"""How long a start waits for the store before it goes by the snapshot."""
+_UNCONFIRMED_PAUSE_S = 0.5
+_SAVE_PAUSE_S = 1.0
 _IN_URL = re.compile(
     rb"(?:^|[&;])(?:[a-z_\-]*key|access_token|token|authorization)=|fk-[A-Za-z0-9_\-]{8}|sk-[A-Za-z0-9_\-]{8}", re.IGNORECASE
 )
@@ -50,6 +57,9 @@ def bearer(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-api-key" and value:
             return str(value, "latin-1")
+    for protocol in scope.get("subprotocols", ()):
+        if protocol.startswith(_IN_SUBPROTOCOL):
+            return str(protocol).removeprefix(_IN_SUBPROTOCOL)
     raise Unauthenticated("No API key given: send it as `Authorization: Bearer KEY`.")
 
 
@@ -57,34 +67,82 @@ class KeyRing:
     """Knows who is behind a key.
 
     All keys are held in memory up to `max_cached`. A key that is not among them is looked up once, with a deadline, and then remembered
-    as unknown until the next refresh. While the store is away the last snapshot counts.
+    as unknown until the next refresh. While the store is away the last known keys count; at a start without it, those of the snapshot.
+    `loaded`: there are keys to go by. `confirmed`: the store has said so since the start.
     """
 
-    def __init__(self, store: KeyStore, settings: KeySettings) -> None:
+    def __init__(self, store: KeyStore, settings: KeySettings, snapshot: Snapshot[KeyRecord] | None = None) -> None:
         self._store = store
         self._settings = settings
+        self._snapshot = snapshot
+        self._reloading = asyncio.Lock()
+        self._changed = asyncio.Event()
         self._known: dict[bytes, KeyRecord] = {}
         self._principals: dict[bytes, Principal] = {}
         self._unknown: OrderedDict[bytes, float] = OrderedDict()
         self._looking = asyncio.Semaphore(4)
         self.loaded = False
+        self.confirmed = False
 
     async def reload(self) -> None:
-        """Take a new snapshot. Raises the store's errors and keeps the old one then."""
-        records = await self._store.all(self._settings.max_cached)
-        self._known = {record.digest: record for record in records}
+        """Read all keys anew. Raises the store's errors and keeps the old ones then."""
+        async with self._reloading:  # an older answer must not overtake a newer one: it may hold a key that was revoked since
+            records = await self._store.all(self._settings.max_cached)
+            changed = self._take(records) or not self.confirmed
+            self._unknown.clear()
+            self.loaded = self.confirmed = True
+        if changed:
+            self._changed.set()
+
+    def _take(self, records: list[KeyRecord]) -> bool:
+        known = {record.digest: record for record in records}
+        if known == self._known:
+            return False
+        self._known = known
         self._principals = {record.digest: _principal(record) for record in records}
-        self._unknown.clear()
-        self.loaded = True
+        return True
 
     async def run(self) -> None:
-        """Refresh by the clock until cancelled."""
+        """Get the first keys, then refresh by the clock until cancelled.
+
+        The store has the first word. When it does not answer within `_FIRST_WORD_S`, the snapshot counts until it does.
+        """
+        asking = asyncio.create_task(self._refresh())
+        try:
+            await asyncio.wait({asking}, timeout=_FIRST_WORD_S)
+            if not self.loaded:
+                await self._restore()
+            await asking
+            while True:
+                await asyncio.sleep(self._settings.refresh_s if self.confirmed else _UNCONFIRMED_PAUSE_S)
+                await self._refresh()
+        finally:
+            asking.cancel()
+
+    async def _refresh(self) -> None:
+        try:
+            await self.reload()
+        except FarthingError as error:
+            _log.debug("keys not refreshed: %s", error)
+
+    async def _restore(self) -> None:
+        saved = None if self._snapshot is None else await asyncio.to_thread(self._snapshot.read)
+        if saved is None:
+            _log.warning("the database does not answer and there is no snapshot of keys: requests wait for it")
+        elif not self.loaded:
+            self._take(saved.records)
+            self.loaded = True
+            at = saved.at.isoformat(timespec="seconds")
+            _log.warning("the database does not answer: the keys of %s count until it does (%d)", at, len(saved.records))
+
+    async def save(self) -> None:
+        """Write the snapshot whenever the keys have changed, at most once in `_SAVE_PAUSE_S`, until cancelled."""
         while True:
-            await asyncio.sleep(self._settings.refresh_s)
-            try:
-                await self.reload()
-            except FarthingError as error:
-                _log.debug("keys not refreshed: %s", error)
+            await self._changed.wait()
+            self._changed.clear()
+            if self._snapshot is not None:
+                await asyncio.to_thread(self._snapshot.write, list(self._known.values()))
+            await asyncio.sleep(_SAVE_PAUSE_S)
 
     async def authenticate(self, key: str) -> Principal:
         """Who holds this key. Raises `Unauthenticated`, or `Unavailable` when it cannot be known."""

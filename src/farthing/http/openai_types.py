@@ -133,6 +133,30 @@ class ChatBody(_Open):
     farthing: dict[str, Any] | None = None
 
 
+class CompletionBody(_Open):
+    """The body of POST /v1/completions."""
+
+    model: str
+    prompt: str | list[Any] | None = None
+    suffix: str | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    n: int | None = None
+    best_of: int | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    logprobs: int | None = None
+    echo: bool | None = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    user: str | None = None
+    farthing: dict[str, Any] | None = None
+
+
 class EmbeddingsBody(_Open):
     """The body of POST /v1/embeddings. Token arrays are for the provider to read."""
 

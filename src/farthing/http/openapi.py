@@ -8,9 +8,13 @@ from typing import Any
 import msgspec
 
 from farthing import __version__
-from farthing.http.admin import NewKey
+from farthing.http.admin_budgets import NewBudget
+from farthing.http.admin_keys import NewKey
 from farthing.http.asgi import Receive, Scope, Send, send_whole
-from farthing.http.openai_types import ChatBody, EmbeddingsBody
+from farthing.http.generate_types import GenerateBody
+from farthing.http.messages_types import CountBody, MessagesBody
+from farthing.http.openai_types import ChatBody, CompletionBody, EmbeddingsBody
+from farthing.http.responses.body import ResponsesBody
 from farthing.types import Extras, Json, Request
 
 _ERROR: Json = {
@@ -29,6 +33,19 @@ _ERROR: Json = {
         }
     },
 }
+_ANTHROPIC_ERROR: Json = {
+    "type": "object",
+    "required": ["type", "error", "request_id"],
+    "properties": {
+        "type": {"const": "error"},
+        "error": {
+            "type": "object",
+            "required": ["type", "message"],
+            "properties": {"type": {"type": "string"}, "message": {"type": "string"}, "details": {"type": "object"}},
+        },
+        "request_id": {"type": "string"},
+    },
+}
 _ERRORS = {
     "400": "The request is wrong; the error says where.",
     "401": "No valid key.",
@@ -37,7 +54,7 @@ _ERRORS = {
     "405": "Not with this method.",
     "408": "The body did not arrive in time.",
     "413": "The body is too large.",
-    "429": "The provider's rate limit; see retry-after.",
+    "429": "A limit of the key (see x-farthing-limit) or the provider's; see retry-after.",
     "502": "No deployment answered.",
     "503": "Overloaded or starting; retry.",
     "504": "The provider did not answer in time.",
@@ -47,17 +64,34 @@ _ERRORS = {
 @cache
 def document() -> bytes:
     """The encoded document."""
-    _, components = msgspec.json.schema_components([ChatBody, EmbeddingsBody, NewKey, Extras], ref_template="#/components/schemas/{name}")
-    for name in ("ChatBody", "EmbeddingsBody"):
+    spending = [ChatBody, EmbeddingsBody, ResponsesBody, CompletionBody, MessagesBody, CountBody, GenerateBody]
+    bodies = [*spending, NewKey, NewBudget, Extras]
+    _, components = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
+    for name in (body.__name__ for body in spending):
         components[name]["properties"]["farthing"] = {"anyOf": [{"$ref": "#/components/schemas/Extras"}, {"type": "null"}]}
+    components["GenerateBody"]["additionalProperties"] = False
     chat = {"application/json": {"schema": {"type": "object"}}, "text/event-stream": {"schema": {"type": "string"}}}
     paths: Json = {
         "/v1/chat/completions": {"post": _operation("Create a chat completion", "ChatBody", content=chat)},
         "/v1/embeddings": {"post": _operation("Create embeddings", "EmbeddingsBody")},
+        "/v1/responses": {"post": _operation("Create a response", "ResponsesBody", content=chat)},
+        "/v1/responses/{id}": {"get": _operation("Retrieve a response", path="id"), "delete": _operation("Delete a response", path="id")},
+        "/v1/responses/{id}/input_items": {
+            "get": _operation("List what a response was given", path="id", query=["after", "limit", "order"])
+        },
+        "/v1/completions": {"post": _operation("Create a completion", "CompletionBody", content=chat)},
+        "/v1/messages": {"post": _anthropic(_operation("Create a message", "MessagesBody", content=chat))},
+        "/v1/messages/count_tokens": {"post": _anthropic(_operation("Estimate the tokens of a message", "CountBody"))},
+        "/api/v1/generate": {"post": _operation("Generate a text", "GenerateBody", content=chat)},
         "/v1/models": {"get": _operation("List models")},
         "/v1/models/{id}": {"get": _operation("Retrieve a model", path="id")},
         "/admin/v1/keys": {"get": _operation("List keys", query=["tenant"]), "post": _operation("Create a key", "NewKey", status="201")},
         "/admin/v1/keys/{id}": {"delete": _operation("Revoke a key", path="id")},
+        "/admin/v1/budgets": {
+            "get": _operation("List budgets", query=["tenant"]),
+            "post": _operation("Set a budget", "NewBudget", status="201"),
+        },
+        "/admin/v1/budgets/{id}": {"delete": _operation("Delete a budget", path="id")},
         "/admin/v1/report": {"get": _operation("What was spent and saved", query=["since", "until", "by", "tenant"])},
         "/healthz": {"get": {**_operation("Whether the worker lives"), "security": []}},
         "/readyz": {"get": {**_operation("Whether requests can be answered"), "security": []}},
@@ -70,7 +104,10 @@ def document() -> bytes:
             "info": {"title": "Farthing", "version": __version__, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
             "security": [{"key": []}],
             "paths": paths,
-            "components": {"schemas": {**components, "Error": _ERROR}, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
+            "components": {
+                "schemas": {**components, "Error": _ERROR, "AnthropicError": _ANTHROPIC_ERROR},
+                "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            },
         }
     )
 
@@ -103,6 +140,13 @@ def _operation(
         schema = {"$ref": f"#/components/schemas/{body}"}
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     return operation
+
+
+def _anthropic(operation: Json) -> Json:
+    """The operation with Anthropic's errors."""
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/AnthropicError"}}}
+    errors = {code: {"description": meaning, "content": content} for code, meaning in {**_ERRORS, "529": "Overloaded; retry."}.items()}
+    return {**operation, "responses": {**operation["responses"], **errors}}
 
 
 async def openapi_door(request: Request, scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,12 +10,20 @@ from typing import Any
 import msgspec
 
 from farthing.errors import InvalidRequest
-from farthing.http.openai_types import ChatBody, EmbeddingsBody
+from farthing.http.generate_types import GenerateBody
+from farthing.http.messages_types import CountBody, MessagesBody
+from farthing.http.openai_types import ChatBody, CompletionBody, EmbeddingsBody
+from farthing.http.responses.body import ResponsesBody
 from farthing.types import Extras, Json
 
 _plain = msgspec.json.Decoder().decode
 _chat = msgspec.json.Decoder(ChatBody).decode
 _embeddings = msgspec.json.Decoder(EmbeddingsBody).decode
+_responses = msgspec.json.Decoder(ResponsesBody).decode
+_completions = msgspec.json.Decoder(CompletionBody).decode
+_messages = msgspec.json.Decoder(MessagesBody).decode
+_count = msgspec.json.Decoder(CountBody).decode
+_object = msgspec.json.Decoder(Json).decode
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$?\.?(?P<where>.*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"required field `(?P<name>[^`]+)`")
 _HEADER = b"x-farthing-"
@@ -47,6 +55,48 @@ def embeddings(data: bytes) -> tuple[EmbeddingsBody, Json]:
     if typed.encoding_format not in {None, "float", "base64"}:
         raise InvalidRequest("encoding_format must be 'float' or 'base64'", param="encoding_format")
     return typed, body
+
+
+def responses(data: bytes) -> tuple[ResponsesBody, Json]:
+    """A body of /v1/responses, typed and as it came."""
+    return _parse(data, _responses)
+
+
+def completions(data: bytes) -> tuple[CompletionBody, Json]:
+    """A body of /v1/completions, typed and as it came."""
+    return _parse(data, _completions)
+
+
+def messages(data: bytes) -> tuple[MessagesBody, Json]:
+    """A Messages body (Anthropic's), typed and as it came."""
+    return _parse(data, _messages)
+
+
+def count_tokens(data: bytes) -> tuple[CountBody, Json]:
+    """A body whose tokens are to be counted, typed and as it came."""
+    return _parse(data, _count)
+
+
+def json_object(data: bytes) -> Json:
+    """Any JSON object."""
+    found: Json = _parse(data, _object)[1]
+    return found
+
+
+def generate(body: Json) -> GenerateBody:
+    """The body of our own door, where a field that we do not know is refused."""
+    known = GenerateBody.__struct_fields__
+    for name in body:
+        if name == "model":
+            raise InvalidRequest("model: this door chooses it (settings generate); name one at /v1/chat/completions", param="model")
+        if name not in known:
+            close = difflib.get_close_matches(name[:64], known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+            raise InvalidRequest(f"{name[:64]}: there is no such field; {hint}", param=name[:64])
+    try:
+        return msgspec.convert(body, GenerateBody)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from None
 
 
 def _parse(data: bytes, decode: Any) -> tuple[Any, Json]:

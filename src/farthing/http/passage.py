@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from farthing.errors import ClientGone, FarthingError
 from farthing.http import parse
 from farthing.http.asgi import ClientLeft, Receive, Scope, id_headers, read_body
+from farthing.http.quota import quota_headers
 from farthing.pipeline.stage import Next
 from farthing.ports import Meter
 from farthing.settings import ServerSettings
-from farthing.types import Answer, Operation, Principal, Request, Source, dollars
+from farthing.types import Answer, ChunkStream, Json, Lifeline, Operation, Principal, Request, Source, dollars
 
 Admit = Callable[[str, Principal, Operation], str]
 """The fingerprint of a model that a principal may use for an operation; raises `ModelNotFound` or `NotAllowed`."""
@@ -36,7 +37,7 @@ class Passage:
         try:
             yield
         except (FarthingError, ClientLeft, asyncio.CancelledError) as error:
-            gone = ClientGone("the client went away before its request was there")
+            gone = request.lifeline.cut_by or ClientGone("the client went away before its request was there")
             self._meter.outcome(request, None, error if isinstance(error, FarthingError) else gone)
             raise
 
@@ -53,17 +54,45 @@ class Passage:
         request.fingerprint = self._admit(model, request.principal, request.operation)
 
     async def flow(self, request: Request) -> Answer:
-        """Through the stages."""
-        return await self._flow(request)
+        """Through the stages. A process that ends cuts what is left: that comes out as an error which the door can still tell."""
+        try:
+            answer = await self._flow(request)
+        except asyncio.CancelledError as error:
+            raise request.lifeline.told(error) from None
+        if answer.stream is not None and answer.source is Source.MODEL:
+            answer.stream = _Cuttable(answer.stream, request.lifeline)
+        return answer
+
+
+class _Cuttable:
+    """A stream in which a cut of its request comes out as an error. See `types.ChunkStream`."""
+
+    def __init__(self, stream: ChunkStream, lifeline: Lifeline) -> None:
+        self._stream = stream
+        self._lifeline = lifeline
+
+    def __aiter__(self) -> _Cuttable:
+        return self
+
+    async def __anext__(self) -> Json:
+        try:
+            return await self._stream.__anext__()
+        except asyncio.CancelledError as error:
+            raise self._lifeline.told(error) from None
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 def answer_headers(request: Request, answer: Answer) -> list[tuple[bytes, bytes]]:
     """What Farthing says about an answer. What a live stream costs is not known yet: it comes in the stream's last comment."""
-    headers = id_headers(request.id)
+    headers = [*id_headers(request.id), *quota_headers(request)]
     headers.append((b"x-farthing-source", answer.source.encode()))
     headers.append((b"x-farthing-model", (answer.model or "").encode()))
     headers.append((b"x-farthing-mode", answer.mode.encode()))
     headers.append((b"x-farthing-route", answer.route.encode()))
+    if request.over_budget:
+        headers.append((b"x-farthing-budget", b"soft-exceeded"))
     if answer.stream is None or answer.source is not Source.MODEL:
         headers.append((b"x-farthing-cost-usd", dollars(answer.cost_microusd).encode()))
         headers.append((b"x-farthing-saved-usd", dollars(answer.saved_microusd).encode()))

@@ -113,6 +113,8 @@ class DoorProtocol(HttpToolsProtocol):
     """
 
     header_timeout_s = 10.0
+    socket_paths: frozenset[bytes] = frozenset()
+    """Where a connection may become a WebSocket. Elsewhere the wish is overlooked (RFC 9110, section 7.8)."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -120,11 +122,18 @@ class DoorProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._running: RequestResponseCycle | None = None
+        self._winding_up = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Start the clock for the first head."""
         super().connection_made(transport)
         self._arm()
+
+    def wind_up(self) -> None:
+        """From now on each answer is the last one here, and says so. A request that is on its way is still answered."""
+        self._winding_up = True
+        if self.cycle is not None and not self.cycle.response_started:
+            self.cycle.keep_alive = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the request under way, which need not be the last one that came, and forget those that wait behind it."""
@@ -153,6 +162,16 @@ class DoorProtocol(HttpToolsProtocol):
             elif self._head_timer is None and self._head_bytes:
                 self._arm()
 
+    def _should_upgrade(self) -> bool:
+        return self.url.partition(b"?")[0] in self.socket_paths and super()._should_upgrade()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over, unless an answer is still under way on it: the client's end would not reach that any more."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.send_400_response("A WebSocket must wait for the answers that are under way on its connection.")
+        else:
+            super().handle_websocket_upgrade()
+
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP as all errors are answered, and close. An answer under way is not mixed with this one."""
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
@@ -174,6 +193,8 @@ class DoorProtocol(HttpToolsProtocol):
         self._in_head = False
         self._disarm()
         super().on_headers_complete()
+        if self._winding_up and self.cycle is not None:
+            self.cycle.keep_alive = False
         self.scope[DIRECT] = Direct(self.cycle)  # type: ignore[literal-required]  # an extension of ours
 
     def on_message_complete(self) -> None:

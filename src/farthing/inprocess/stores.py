@@ -42,7 +42,7 @@ class InProcessChanges:
         queue: asyncio.Queue[tuple[str, str] | None] = asyncio.Queue()
         self._watchers.add(queue)
         try:
-            for channel in ("keys", "answers"):
+            for channel in ("keys", "answers", "budgets"):
                 yield channel, ""
             while (news := await queue.get()) is not None:
                 yield news
@@ -97,6 +97,10 @@ class InProcessLedger:
     def __init__(self, *, max_entries: int = 100_000) -> None:
         self._max_entries = max_entries
         self._entries: dict[UUID, LedgerEntry] = {}
+
+    def entries(self) -> Iterable[LedgerEntry]:
+        """All that are kept, oldest first."""
+        return self._entries.values()
 
     async def append(self, entries: Sequence[bytes]) -> int:
         """See `ports.LedgerStore.append`."""

@@ -76,7 +76,14 @@ class EmbeddedPostgres:
         """Where workers connect. Raises `Unavailable` before the first start."""
         if self._server is None or self._server.socket_folder is None:
             raise Unavailable("The embedded PostgreSQL was not started.")
-        return f"postgresql://postgres@/postgres?host={quote(str(self._server.socket_folder), safe='')}"
+        return _uri(self._server.socket_folder)
+
+    @property
+    def expected_uri(self) -> str:
+        """`uri`, and before a start where it will be: for those who are to try until somebody answers. Blocks on the disk."""
+        if self._server is not None and self._server.socket_folder is not None:
+            return self.uri
+        return _uri(server_process.expected_socket_folder(self._folder.resolve()))
 
     @property
     def pid(self) -> int | None:
@@ -159,6 +166,10 @@ class EmbeddedPostgres:
         if lock is not None:
             with suppress(OSError):
                 os.close(lock)
+
+
+def _uri(socket_folder: Path) -> str:
+    return f"postgresql://postgres@/postgres?host={quote(str(socket_folder), safe='')}"
 
 
 def _hold(folder: Path) -> int:

@@ -1,8 +1,9 @@
-"""The two statements of the ledger."""
+"""The two statements of the ledger. The first also counts what budgets have left: the ledger is the only truth about spending."""
 
 from __future__ import annotations
 
 from farthing.ports import ReportBy
+from farthing.postgres.budgets_sql import BUCKET, COVERS, WINDOW_START
 
 FIELDS: tuple[tuple[str, str, str | None], ...] = (
     ("id", "uuid", None),
@@ -65,7 +66,21 @@ WITH new AS (
   ORDER BY id
   ON CONFLICT (id) DO NOTHING
   RETURNING (at AT TIME ZONE 'UTC')::date AS day, tenant, key_id, {_MODEL} AS model, source, price_source = 'notional' AS notional,
-    final, attempt, error, tokens_in, tokens_out, cost_microusd, saved_microusd
+    final, attempt, error, tokens_in, tokens_out, cost_microusd, saved_microusd, at, user_id, tier, worker
+), budgeted AS (
+  SELECT b.id AS budget_id, {BUCKET.format(at="e.at")} AS bucket, {WINDOW_START.format(at="e.at")} AS window_start, e.worker,
+    sum(e.cost_microusd) AS cost
+  FROM new e CROSS JOIN LATERAL {COVERS}
+  WHERE e.cost_microusd > 0 AND NOT e.notional
+  GROUP BY 1, 2, 3, 4
+), counted AS (
+  INSERT INTO farthing.budget_spend AS s (budget_id, bucket, spent_microusd)
+  SELECT budget_id, bucket, sum(cost) FROM budgeted GROUP BY 1, 2 ORDER BY 1, 2
+  ON CONFLICT (budget_id, bucket) DO UPDATE SET spent_microusd = s.spent_microusd + excluded.spent_microusd
+), settled AS (
+  UPDATE farthing.budget_leases l SET settled_microusd = l.settled_microusd + b.cost
+  FROM (SELECT budget_id, worker, window_start, sum(cost) AS cost FROM budgeted GROUP BY 1, 2, 3) b
+  WHERE l.budget_id = b.budget_id AND l.worker = b.worker AND l.window_start = b.window_start
 ), rolled_up AS (
   INSERT INTO farthing.ledger_daily AS d (day, tenant, key_id, model, source, notional, {", ".join(_DAILY_SUMS)})
   SELECT day, tenant, key_id, model, source, notional,

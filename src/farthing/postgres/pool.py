@@ -12,7 +12,7 @@ from psycopg import AsyncConnection, sql
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
-from farthing.errors import Unavailable
+from farthing.errors import FarthingError, Unavailable
 from farthing.postgres.breaker import Breaker
 from farthing.postgres.connection import Connection, conninfo, cut_off_after
 from farthing.postgres.translate import translated
@@ -93,6 +93,15 @@ class Database:
     def service(self) -> AbstractAsyncContextManager[Connection]:
         """A transaction over all tenants, for the work that is nobody's: the ledger writer, reports, snapshots, pruning."""
         return self._transaction(_SERVICE)
+
+    async def present(self) -> bool:
+        """Whether the database can be used. It also can when all connections are busy: somebody is being served."""
+        try:
+            async with self.service() as connection:
+                await connection.execute(b"SELECT 1")
+        except FarthingError:
+            return self._in_use >= self._max_size
+        return True
 
     @asynccontextmanager
     async def _transaction(self, prelude: str) -> AsyncIterator[Connection]:

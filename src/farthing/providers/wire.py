@@ -146,6 +146,31 @@ def _end_of_event(buffer: bytearray, start: int) -> tuple[int, int] | None:
     return odd.span() if odd and (found is None or odd.start() < at) else found
 
 
+_ANTHROPIC_TOP = frozenset(
+    {"cache_control", "container", "context_management", "inference_geo", "mcp_servers", "output_config", "speed", "thinking", "top_k"}
+)
+_ANTHROPIC_INSIDE = frozenset({"cache_control", "is_error", "reasoning_content", "thinking_blocks"})
+
+
+def without_anthropic_fields(body: Json) -> Json:
+    """A request without what Anthropic's models understand and OpenAI's servers refuse as unknown. The body given stays as it is."""
+    found = {key: value for key, value in body.items() if key not in _ANTHROPIC_TOP}
+    messages, tools = body.get("messages"), body.get("tools")
+    if isinstance(messages, list):
+        found["messages"] = [_plain_message(message) for message in messages]
+    if isinstance(tools, list):
+        found["tools"] = [{"type": "function", "function": one["function"]} if "function" in one else one for one in tools]
+    return found
+
+
+def _plain_message(message: Json) -> Json:
+    plain = {key: value for key, value in message.items() if key not in _ANTHROPIC_INSIDE}
+    for name in ("content", "tool_calls"):
+        if isinstance(plain.get(name), list):
+            plain[name] = [{key: value for key, value in part.items() if key != "cache_control"} for part in plain[name]]
+    return plain
+
+
 def error_of(name: str, status: int, headers: Mapping[str, str], data: bytes) -> UpstreamError:
     """The error for an answer whose status is not 200."""
     try:

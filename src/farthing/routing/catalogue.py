@@ -10,7 +10,7 @@ import msgspec
 
 from farthing.errors import ModelNotFound, NotAllowed, UpstreamError, UpstreamRateLimited, UpstreamRejected
 from farthing.ports import Provider
-from farthing.types import Operation, Price, Principal
+from farthing.types import Operation, Price, Principal, Request
 
 _LONGEST_COOLDOWN_S = 600.0
 
@@ -98,6 +98,12 @@ class Catalogue:
     def visible(self, principal: Principal) -> list[Model]:
         """The models that this caller may use, in the order of the settings."""
         return [m for m in self._models.values() if principal.models is None or m.name in principal.models]
+
+    def allows(self, name: str, request: Request) -> bool:
+        """Whether a request may be answered by this model instead of the one it asked for."""
+        model = self._models.get(name)
+        allowed = request.principal.models
+        return model is not None and model.operation is request.operation and (allowed is None or name in allowed)
 
     def get(self, name: str) -> Model:
         """The model of an admitted request."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Iterable
 
 import msgspec
 
 from farthing.errors import (
+    BudgetExceeded,
+    BudgetUnverified,
     FarthingError,
     Overloaded,
     UpstreamError,
@@ -19,8 +21,8 @@ from farthing.errors import (
     UpstreamUnavailable,
 )
 from farthing.pipeline.stream import Fold, has_content
-from farthing.pipeline.tokens import estimate
-from farthing.ports import Call, Meter
+from farthing.pipeline.tokens import believed, estimate
+from farthing.ports import Call, Meter, Purse, Reservation
 from farthing.routing.catalogue import Catalogue, Deployment
 from farthing.types import Answer, Attempt, Completion, Json, Operation, Request, Source, Usage
 
@@ -31,40 +33,63 @@ _CANCELLED = 499
 
 
 class Dispatch:
-    """The last stage. Raises the last attempt's error when no deployment answers."""
+    """The last stage. Raises the last attempt's error when no deployment answers.
 
-    def __init__(self, catalogue: Catalogue, meter: Meter) -> None:
+    Leave to spend is asked for before each attempt, so that a fallback or a retry cannot spend what the first attempt might not. A caller
+    whose budget is spent is answered by a model that costs nothing, if one is in the plan or `free_model` names one that it may use.
+    """
+
+    def __init__(self, catalogue: Catalogue, meter: Meter, purse: Purse, free_model: Callable[[FarthingError], str | None]) -> None:
         self._catalogue = catalogue
         self._meter = meter
+        self._purse = purse
+        self._free_model = free_model
 
     async def __call__(self, request: Request) -> Answer:
         """Answer a request. Nothing has gone to the client when this raises."""
         plan = deque(self._catalogue.plan(request.model))
         retries = plan[-1].retries
         number = 0
-        request.recorded = True
+        route = "direct"
         while True:
             deployment = plan.popleft()
+            try:
+                held = await self._purse.reserve(request, deployment.upstream_model, deployment.price)
+            except (BudgetExceeded, BudgetUnverified) as error:
+                plan = self._free_ones(plan, request, error)
+                route, retries = "budget", 0
+                if not plan:
+                    raise
+                continue
             number += 1
-            attempt = _Running(self._meter, self._catalogue, request, deployment, number, last=not plan)
+            request.recorded = True
+            if number > 1 and route == "direct":
+                route = "fallback"
+            attempt = _Running(self._meter, self._catalogue, request, deployment, held, number, route, last=not plan)
             try:
                 return await attempt.answer()
             except (UpstreamError, Overloaded) as error:
-                if not plan and retries and _worth_another_try(error):
-                    retries -= 1
-                    plan.append(deployment)
-                    attempt.fail(error, final=False)
-                    request.recorded = False  # a client that leaves during the pause is for `account` to record
-                    await asyncio.sleep(_RETRY_PAUSE_S * number)
-                    request.recorded = True
-                    continue
-                final = not plan or isinstance(error, UpstreamRejected)
+                again = not plan and retries > 0 and _worth_another_try(error)
+                final = not again and (not plan or isinstance(error, UpstreamRejected))
                 attempt.fail(error, final=final)
                 if final:
                     raise
+                request.recorded = False  # until the next attempt is under way, an end is for `account` to record
+                if again:
+                    retries -= 1
+                    plan.append(deployment)
+                    await asyncio.sleep(_RETRY_PAUSE_S * number)
             except BaseException as error:
                 attempt.fail(error, final=True)
                 raise
+
+    def _free_ones(self, plan: Iterable[Deployment], request: Request, error: FarthingError) -> deque[Deployment]:
+        """What is left to try when no money is: models that cost nothing."""
+        free = deque(deployment for deployment in plan if deployment.price.free)
+        name = self._free_model(error)
+        if not free and name is not None and name != request.model and self._catalogue.allows(name, request):
+            free.extend(deployment for deployment in self._catalogue.plan(name) if deployment.price.free)
+        return free
 
 
 def _worth_another_try(error: FarthingError) -> bool:
@@ -75,14 +100,26 @@ def _worth_another_try(error: FarthingError) -> bool:
 class _Running:
     """One attempt under way. Exactly one of `fail`, `_succeed` and `_stream_ended` records it."""
 
-    def __init__(self, meter: Meter, catalogue: Catalogue, request: Request, deployment: Deployment, number: int, *, last: bool) -> None:
+    def __init__(
+        self,
+        meter: Meter,
+        catalogue: Catalogue,
+        request: Request,
+        deployment: Deployment,
+        held: Reservation,
+        number: int,
+        route: str,
+        *,
+        last: bool,
+    ) -> None:
         self._meter = meter
+        self._held = held
         self._baseline = catalogue.get(request.model).deployments[0].price
         self._request = request
         self._deployment = deployment
         self._number = number
         self._last = last
-        self._route = "direct" if deployment.model == request.model and number == 1 else "fallback"
+        self._route = route if deployment.model == request.model or route != "direct" else "fallback"
         self._started = time.perf_counter_ns()
         self._ttft_us: int | None = None
         self._recorded = False
@@ -97,6 +134,7 @@ class _Running:
             request_id=request.id,
             traceparent=request.traceparent,
             last=self._last,
+            foreign=request.foreign,
         )
         if request.stream and request.operation is Operation.CHAT:
             return await self._begin_stream(call)
@@ -104,9 +142,9 @@ class _Running:
             completion = await deployment.provider.chat(call)
         else:
             completion = await deployment.provider.embed(call)
-        usage = Usage.of(completion.body.get("usage"))
-        if usage is None:
-            usage = estimate(request.body, _generated(completion.body))
+        reported = Usage.of(completion.body.get("usage"))
+        usage = believed(reported, request.body, _generated(completion.body))
+        if reported is None:
             completion.body["usage"] = usage.as_openai()
         cost, saved = self._record(usage)
         deployment.cooldown.succeeded()
@@ -145,11 +183,12 @@ class _Running:
 
     def stream_ended(self, answer: Answer, error: BaseException | None, *, complete: bool) -> None:
         """Record a stream, whole or broken, by the provider's usage if it came and else by a labelled estimate of what was seen."""
-        usage = Usage.of(self.usage) or estimate(self._request.body, self.fold.text())
-        answer.usage = self.usage if Usage.of(self.usage) else usage.as_openai()
+        reported = Usage.of(self.usage)
+        usage = believed(reported, self._request.body, self.fold.text())
+        answer.usage = self.usage if reported else usage.as_openai()
         if complete:
             answer.completion = Completion(body=self.fold.body(answer.usage))
-        status, name = (200, None) if complete else _status_of(error)
+        status, name = (200, None) if complete else _status_of(error, self._request.lifeline.cut_by)
         if isinstance(error, UpstreamError):
             self._deployment.cooldown.failed(error)
         answer.cost_microusd, answer.saved_microusd = self._record(usage, status=status, error=name, ended_early=not complete)
@@ -164,7 +203,7 @@ class _Running:
             self._deployment.cooldown.failed(error)
         cut_off = isinstance(error, asyncio.CancelledError | UpstreamTimeout)
         usage = Usage.of(self.usage) or (estimate(self._request.body, self.fold.text()) if cut_off else Usage())
-        status, name = _status_of(error)
+        status, name = _status_of(error, self._request.lifeline.cut_by)
         self._record(usage, status=status, error=name, final=final)
 
     def _record(
@@ -180,7 +219,7 @@ class _Running:
             return 0, 0
         self._recorded = True
         deployment = self._deployment
-        return self._meter.attempt(
+        cost, saved = self._meter.attempt(
             self._request,
             Attempt(
                 number=self._number,
@@ -199,6 +238,8 @@ class _Running:
                 ended_early=ended_early,
             ),
         )
+        self._held.settle(usage, cost)
+        return cost, saved
 
 
 class _Relay:
@@ -246,8 +287,10 @@ class _Relay:
             await self._end(None, complete=False)
 
 
-def _status_of(error: BaseException | None) -> tuple[int, str]:
-    """What the ledger says of a failure."""
+def _status_of(error: BaseException | None, cut_by: FarthingError | None) -> tuple[int, str]:
+    """What the ledger says of a failure. A cancellation is a client that went away, or ours (`cut_by`)."""
+    if error is None or isinstance(error, asyncio.CancelledError | GeneratorExit):
+        error = cut_by or error
     if isinstance(error, FarthingError):
         status, fields = error.wire()
         return status, str(fields["code"] or fields["type"])

@@ -1,9 +1,10 @@
 """The settings: one YAML file, each value overridable by an environment variable, nothing read at import."""
 
-from farthing.settings.load import effective, load
+from farthing.settings.load import effective, load, load_text, masked, read_text
 from farthing.settings.providers import (
     AnthropicSettings,
     AnyProviderSettings,
+    AwsSettings,
     BedrockSettings,
     CooldownSettings,
     DeploymentSettings,
@@ -14,13 +15,22 @@ from farthing.settings.providers import (
     PriceSettings,
     ProviderSettings,
 )
+from farthing.settings.references import OpenVault, Secrets, Vault
 from farthing.settings.sections import (
+    BudgetSettings,
     CacheSettings,
+    CompletionsSettings,
     DatabaseSettings,
     ExactCacheSettings,
+    GenerateSettings,
+    KeyLimitSettings,
     KeySettings,
     LedgerSettings,
+    LimitsSettings,
+    ResponsesSettings,
+    RetentionSettings,
     ServerSettings,
+    SocketSettings,
     TelemetrySettings,
 )
 from farthing.settings.tree import Settings
@@ -28,23 +38,38 @@ from farthing.settings.tree import Settings
 __all__ = [
     "AnthropicSettings",
     "AnyProviderSettings",
+    "AwsSettings",
     "BedrockSettings",
+    "BudgetSettings",
     "CacheSettings",
+    "CompletionsSettings",
     "CooldownSettings",
     "DatabaseSettings",
     "DeploymentSettings",
     "ExactCacheSettings",
+    "GenerateSettings",
+    "KeyLimitSettings",
     "KeySettings",
     "LedgerSettings",
+    "LimitsSettings",
     "LiteLLMSettings",
     "LocalSettings",
     "ModelSettings",
     "OpenAICompatibleSettings",
+    "OpenVault",
     "PriceSettings",
     "ProviderSettings",
+    "ResponsesSettings",
+    "RetentionSettings",
+    "Secrets",
     "ServerSettings",
     "Settings",
+    "SocketSettings",
     "TelemetrySettings",
+    "Vault",
     "effective",
     "load",
+    "load_text",
+    "masked",
+    "read_text",
 ]

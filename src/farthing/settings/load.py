@@ -1,13 +1,12 @@
 """The settings: one YAML file, each value overridable by an environment variable, nothing read at import.
 
 `FARTHING_SERVER__PORT=9000` overrides `server.port`: the prefix, then the path in capitals, levels joined by two underscores; the value is
-YAML. `${NAME}` inside a value of the file stands for an environment variable. A name that no setting has is an error that proposes the
-nearest one: a misspelt budget must not be a missing budget.
+YAML. `${…}` inside a value of the file stands for an environment variable or a secret (`settings.references`). A name that no setting has
+is an error that proposes the nearest one: a misspelt budget must not be a missing budget.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
@@ -18,47 +17,95 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from farthing.errors import SettingsError
-from farthing.settings.providers import AnyProviderSettings
+from farthing.settings.providers import AnyProviderSettings, AwsSettings
+from farthing.settings.references import Secrets, interpolate
 from farthing.settings.tree import Settings, nearest
 from farthing.types import Json
 
 PREFIX = "FARTHING_"
 RESERVED = frozenset({"FARTHING_DATA", "FARTHING_SETTINGS"})
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_AWS = "FARTHING_AWS__"
 _KIND_AT = 2
 
 
-def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Settings:
+def load(
+    path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None, secrets: Secrets | None = None
+) -> Settings:
     """Read the file (none: defaults), lay the environment over it, then `overrides` ({"server.port": 1}), and validate.
 
-    Raises `SettingsError` that names each wrong key.
+    `secrets` says where secrets that the file refers to are looked up, and has afterwards what was found; without it, in files only. That
+    may block for a bounded time. Raises `SettingsError` that names each wrong key.
     """
-    tree = _interpolate(_read(path), environ, "") if path else {}
+    return load_text(read_text(path) if path else None, environ, overrides, secrets, name=f"the settings file {path}")
+
+
+def load_text(
+    text: str | None,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, Any] | None = None,
+    secrets: Secrets | None = None,
+    *,
+    name: str = "the settings file",
+) -> Settings:
+    """`load` for the text of a settings file; `name` is what its errors call it."""
+    tree = _parse(text, name) if text else {}
+
+    def aws() -> AwsSettings:
+        """The section by which the others' secrets are looked up. Its own may be in files."""
+        section = interpolate(tree.get("aws") or {}, environ, Secrets(), AwsSettings, "aws")
+        return _validated(_laid_over({"aws": section}, {key: value for key, value in environ.items() if _AWS in key}, {})).aws
+
+    secrets = secrets if secrets is not None else Secrets()
+    return _validated(_laid_over(interpolate(tree, environ, secrets, aws), environ, overrides or {}))
+
+
+def _laid_over(tree: Json, environ: Mapping[str, str], overrides: Mapping[str, Any]) -> Json:
     if "FARTHING_DATA" in environ:
         tree["data"] = environ["FARTHING_DATA"]
-    for name, text in environ.items():
-        if name.startswith(PREFIX) and name not in RESERVED:
-            _put(tree, name.removeprefix(PREFIX).lower().split("__"), _value(name, text), name)
-    for dotted, value in (overrides or {}).items():
-        _put(tree, dotted.split("."), value, dotted)
+    for variable, value in environ.items():
+        if variable.startswith(PREFIX) and variable not in RESERVED:
+            _put(tree, variable.removeprefix(PREFIX).lower().split("__"), _value(variable, value), variable)
+    for dotted, given in overrides.items():
+        _put(tree, dotted.split("."), given, dotted)
+    return tree
+
+
+def _validated(tree: Json) -> Settings:
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(item) for item in error.errors())) from None
 
 
-def _read(path: Path) -> Json:
+def read_text(path: Path) -> str:
+    """The text of the settings file."""
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"cannot read the settings file {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise SettingsError(f"the settings file {path} is not YAML: {error}") from None
+
+
+def _parse(text: str, name: str) -> Json:
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{name} is not YAML: {_complaint(error)}") from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise SettingsError(f"the settings file {path} must hold named sections (a YAML mapping), not a {type(tree).__name__}")
+        raise SettingsError(f"{name} must hold named sections (a YAML mapping), not a {type(tree).__name__}")
     return tree
+
+
+def _complaint(error: yaml.YAMLError) -> str:
+    """What is wrong and where, without the line itself, which may hold a secret."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return type(error).__name__
+    mark = error.problem_mark or error.context_mark
+    where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    return f"{error.problem or error.context}{where}"
 
 
 def _value(name: str, text: str) -> Any:
@@ -66,22 +113,6 @@ def _value(name: str, text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         raise SettingsError(f"{name}: the value is not YAML; put it in quotes") from None
-
-
-def _interpolate(value: Any, environ: Mapping[str, str], where: str) -> Any:
-    if isinstance(value, dict):
-        return {key: _interpolate(item, environ, f"{where}.{key}".lstrip(".")) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_interpolate(item, environ, f"{where}[{at}]") for at, item in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-
-    def look_up(match: re.Match[str]) -> str:
-        if match[1] not in environ:
-            raise SettingsError(f"{where}: the environment variable {match[1]} is not set")
-        return environ[match[1]]
-
-    return _REFERENCE.sub(look_up, value)
 
 
 def _put(tree: Json, path: list[str], value: Any, name: str) -> None:
@@ -141,6 +172,12 @@ def _kinds(member: Any) -> tuple[Any, ...]:
     return get_args(fields["kind"].annotation) if "kind" in fields else ()
 
 
-def effective(settings: Settings) -> str:
-    """The settings as YAML, secrets masked."""
-    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+def effective(settings: Settings, secrets: Secrets | None = None) -> str:
+    """The settings as YAML, secrets masked: those of settings that are for secrets, and those that references stood for."""
+    return yaml.safe_dump(masked(settings, secrets), sort_keys=False, allow_unicode=True)
+
+
+def masked(settings: Settings, secrets: Secrets | None = None) -> Json:
+    """`effective` before it is made YAML."""
+    found: Json = (secrets or Secrets()).mask(settings.model_dump(mode="json"))
+    return found

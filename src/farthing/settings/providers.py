@@ -20,6 +20,8 @@ class PriceSettings(Section):
     cache_read_usd_per_1m: Usd | None = None
     """Of input tokens that the provider read from its prompt cache; the input price unless set."""
     cache_write_usd_per_1m: Usd | None = None
+    cache_write_1h_usd_per_1m: Usd | None = None
+    """Of input tokens written to be kept for an hour (Anthropic); as `cache_write_usd_per_1m` unless set."""
 
 
 class LocalSettings(Section):
@@ -59,6 +61,9 @@ def _http_url(value: str) -> str:
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 
 
+AwsRegion = Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
+
+
 class ProviderSettings(Section):
     """What every kind of provider has."""
 
@@ -88,6 +93,9 @@ class OpenAICompatibleSettings(ProviderSettings):
     """Sent with each request, for vendors that want more than a bearer key."""
     stream_usage: bool = True
     """Ask for usage in streams (`stream_options.include_usage`). Off for servers that refuse the field."""
+    anthropic_fields: bool | None = None
+    """Hand on what only Anthropic's models understand (`cache_control`, `thinking`, `thinking_blocks`, …). Unless it is set, servers of
+    OpenAI and Azure, which refuse such fields, do not get them, and all others do."""
 
 
 class AnthropicSettings(ProviderSettings):
@@ -108,12 +116,40 @@ class BedrockSettings(ProviderSettings):
     """Amazon Bedrock's Converse API. Credentials come from where AWS SDKs look (environment, profile, role) unless they are given."""
 
     kind: Literal["bedrock"]
-    region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")]
+    region: AwsRegion
     """Its endpoint is called unless `base_url` names another, such as a VPC endpoint or an emulator."""
     profile: str | None = None
     access_key_id: SecretStr | None = None
     secret_access_key: SecretStr | None = None
     session_token: SecretStr | None = None
+    api_key: SecretStr | None = None
+    """A Bedrock API key, sent instead of a signature. Without the others, boto3 is not needed."""
+
+    @model_validator(mode="after")
+    def _one_identity(self) -> BedrockSettings:
+        if bool(self.access_key_id) != bool(self.secret_access_key):
+            msg = "access_key_id and secret_access_key go together"
+            raise ValueError(msg)
+        if self.session_token and not self.access_key_id:
+            msg = "session_token goes with access_key_id and secret_access_key"
+            raise ValueError(msg)
+        if sum(map(bool, (self.profile, self.access_key_id, self.api_key))) > 1:
+            msg = "one of profile, access_key_id and api_key says who we are, not several"
+            raise ValueError(msg)
+        return self
+
+
+class AwsSettings(Section):
+    """Where `${aws-secret:NAME}` in this file is looked up: AWS Secrets Manager. Providers have settings of their own."""
+
+    region: AwsRegion | None = None
+    """Unless it is set, the region that AWS's own tools would take. An ARN names its own."""
+    profile: str | None = None
+    """In the user's AWS files. Unless it is set, credentials come from where AWS's own tools look."""
+    endpoint_url: HttpUrl | None = None
+    """Such as a VPC endpoint, or an emulator."""
+    timeout_s: Seconds = 10
+    """For all secrets of one load together."""
 
 
 class LiteLLMSettings(ProviderSettings):

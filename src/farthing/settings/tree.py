@@ -9,8 +9,21 @@ from pathlib import Path
 from pydantic import model_validator
 
 from farthing.settings.basic import Section
-from farthing.settings.providers import AnyProviderSettings, LocalSettings, ModelSettings
-from farthing.settings.sections import CacheSettings, DatabaseSettings, KeySettings, LedgerSettings, ServerSettings, TelemetrySettings
+from farthing.settings.providers import AnyProviderSettings, AwsSettings, LocalSettings, ModelSettings
+from farthing.settings.sections import (
+    BudgetSettings,
+    CacheSettings,
+    CompletionsSettings,
+    DatabaseSettings,
+    GenerateSettings,
+    KeySettings,
+    LedgerSettings,
+    LimitsSettings,
+    ResponsesSettings,
+    RetentionSettings,
+    ServerSettings,
+    TelemetrySettings,
+)
 
 
 class Settings(Section):
@@ -25,7 +38,14 @@ class Settings(Section):
     cache: CacheSettings = CacheSettings()
     keys: KeySettings = KeySettings()
     ledger: LedgerSettings = LedgerSettings()
+    limits: LimitsSettings = LimitsSettings()
+    budgets: BudgetSettings = BudgetSettings()
+    responses: ResponsesSettings = ResponsesSettings()
+    completions: CompletionsSettings = CompletionsSettings()
+    generate: GenerateSettings = GenerateSettings()
+    retention: RetentionSettings = RetentionSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    aws: AwsSettings = AwsSettings()
 
     @model_validator(mode="after")
     def _names_meet(self) -> Settings:
@@ -43,6 +63,11 @@ class Settings(Section):
                 if kind != model.kind:
                     msg = f"models.{name}.fallbacks: {fallback!r} is for {kind}, {name!r} for {model.kind}"
                     raise ValueError(msg)
+        if self.budgets.free_model is not None:
+            must_be_one_of("budgets.free_model", self.budgets.free_model, set(self.models) | local)
+        chat = {name for name, model in self.models.items() if model.kind == "chat"} | local
+        for where, used in self.generate.named().items():
+            must_be_one_of(where, used, chat)
         if "local" in self.providers:
             msg = "providers.local: the name belongs to the embedded models (see the section local)"
             raise ValueError(msg)

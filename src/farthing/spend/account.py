@@ -24,7 +24,7 @@ class Account:
             self._settle(request, error)
             raise
         except asyncio.CancelledError:
-            self._settle(request, ClientGone("the client went away"))
+            self._settle(request, request.lifeline.cut_by or ClientGone("the client went away"))
             raise
         except Exception:
             self._settle(request, FarthingError("internal error"))

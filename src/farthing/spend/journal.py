@@ -8,6 +8,7 @@ file and finishes it. Entries carry their id, and the store skips those it has: 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import logging
@@ -17,28 +18,30 @@ from pathlib import Path
 
 import msgspec
 
-from farthing.errors import FarthingError, InvalidRequest
+from farthing.errors import InvalidRequest
 from farthing.ports import LedgerStore
+from farthing.spend import salvage
+from farthing.spend.rejects import Rejects
 from farthing.types import LedgerEntry, new_id
 
 _encode = msgspec.json.Encoder().encode
 _log = logging.getLogger("farthing.ledger")
-_MAX_REJECTED_BYTES = 16 * 2**20
 
 
 class Segment:
-    """One locked file of lines. `sent` is how many of its `size` bytes the store has."""
+    """One locked file of lines. `sent` is how many of its `size` bytes the store has, `synced` how many survive a power cut."""
 
     def __init__(self, path: Path, fd: int, size: int) -> None:
         self.path = path
         self.fd = fd
         self.size = size
         self.sent = 0
+        self.synced = 0
 
     @classmethod
-    def create(cls, directory: Path) -> Segment:
-        """A new file of ours."""
-        path = directory / f"{new_id()}.jsonl"
+    def create(cls, directory: Path, worker: str) -> Segment:
+        """A new file of ours. Its name says whose it is."""
+        path = directory / f"{new_id()}.{worker}.jsonl"
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -68,7 +71,7 @@ class Segment:
         return cls(path, fd, stat.st_size)
 
     def lines(self, most: int, most_bytes: int = 2**20) -> tuple[list[bytes], int]:
-        """Unsent whole lines, at most `most`, and where they end. A torn last line (the writer was killed) is not one."""
+        """Unsent lines, at most `most`, and where they end."""
         data = os.pread(self.fd, most_bytes, self.sent)
         parts = data.split(b"\n")[:-1][:most]
         return parts, self.sent + sum(len(part) + 1 for part in parts)
@@ -76,7 +79,7 @@ class Segment:
     def cut(self) -> None:
         """Drop what the store has, once it has all."""
         os.ftruncate(self.fd, 0)
-        self.size = self.sent = 0
+        self.size = self.sent = self.synced = 0
 
     def remove(self) -> None:
         """Delete the file, then let go of the lock."""
@@ -85,9 +88,13 @@ class Segment:
 
 
 class Journal:
-    """See `ports.Ledger`. `dropped` counts entries for which neither disk nor memory had room."""
+    """See `ports.Ledger`. `dropped` counts entries for which neither disk nor memory had room.
 
-    def __init__(self, directory: Path, *, segment_bytes: int, max_bytes: int, max_in_memory: int = 10_000) -> None:
+    `ended` are workers that are dead and whose entries are all in the store, as far as this one saw to it; whoever deals with them takes
+    them out.
+    """
+
+    def __init__(self, directory: Path, *, segment_bytes: int, max_bytes: int, max_in_memory: int = 10_000, worker: str = "") -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._directory = directory
         self._segment_bytes = segment_bytes
@@ -95,7 +102,22 @@ class Journal:
         self._segments: deque[Segment] = deque()
         self._memory: deque[bytes] = deque()
         self._max_in_memory = max_in_memory
+        self._worker = worker
+        self._sending = False
+        self._rejects = Rejects(directory / "rejected.log")
         self.dropped = 0
+        self.ended: set[str] = set()
+
+    def begin(self) -> None:
+        """See that a file of ours is there, so that others can tell when this worker is dead."""
+        if not self._segments:
+            with contextlib.suppress(OSError):
+                self._segments.append(Segment.create(self._directory, self._worker))
+
+    @property
+    def rejected(self) -> int:
+        """Entries, and pieces of damaged ones, that were set aside because they can never be stored."""
+        return self._rejects.count
 
     @property
     def backlog_bytes(self) -> int:
@@ -103,24 +125,31 @@ class Journal:
         return sum(segment.size - segment.sent for segment in self._segments) + sum(map(len, self._memory))
 
     def record(self, entry: LedgerEntry) -> None:
-        """See `ports.Ledger.record`. When the disk refuses, memory keeps a bounded number of entries."""
-        line = _encode(entry)
+        """See `ports.Ledger.record`. When the disk refuses, memory keeps a bounded number of entries, which go there first when it can."""
+        self._memory.append(_encode(entry))
         try:
-            self._write(line + b"\n")
+            self._spill()
         except OSError as error:
-            if len(self._memory) < self._max_in_memory:
-                self._memory.append(line)
-            else:
+            if len(self._memory) > self._max_in_memory:
+                self._memory.pop()
                 self.dropped += 1
             if (len(self._memory) + self.dropped) % 1000 == 1:
                 _log.error("ledger entry not written to disk: %s (kept in memory: %d, dropped: %d)", error, len(self._memory), self.dropped)
+
+    def _spill(self) -> None:
+        """Write what is in memory, oldest first. Raises OSError when the disk refuses."""
+        while self._memory:
+            if self._sending:
+                raise OSError("the entries before it are on their way to the store")
+            self._write(self._memory[0] + b"\n")
+            self._memory.popleft()
 
     def _write(self, data: bytes) -> None:
         current = self._segments[-1] if self._segments else None
         if current is None or current.size >= self._segment_bytes:
             if sum(segment.size for segment in self._segments) >= self._max_bytes:
                 raise OSError("the spool is full (setting ledger.max_spool_bytes)")
-            current = Segment.create(self._directory)
+            current = Segment.create(self._directory, self._worker)
             self._segments.append(current)
         written = os.write(current.fd, data)
         if written != len(data):
@@ -130,25 +159,45 @@ class Journal:
 
     async def flush(self, store: LedgerStore, most: int) -> int:
         """Send one batch of what is oldest. Returns how many entries went; raises the store's `Unavailable`."""
-        if self._memory:
-            batch = [self._memory[at] for at in range(min(most, len(self._memory)))]
-            await _append(store, batch, self._directory)
-            for _ in batch:
-                self._memory.popleft()
-            return len(batch)
-        if not self._segments:
-            return 0
+        with contextlib.suppress(OSError):
+            self._spill()
+        if not self._segments or self._segments[0].sent == self._segments[0].size:
+            return await self._flush_memory(store, most)
         segment = self._segments[0]
         batch, end = segment.lines(most)
-        if batch:
-            await _append(store, batch, self._directory)
-            segment.sent = end
+        if not batch:
+            self._rejects.add(segment.path.name.encode(), f"{segment.size - segment.sent} bytes of this file are gone")
+            end = segment.size
+        await self._append(store, batch)
+        segment.sent = end
         if segment.sent == segment.size:
             if segment is self._segments[-1]:
                 segment.cut()
             else:
                 self._segments.popleft().remove()
         return len(batch)
+
+    async def _flush_memory(self, store: LedgerStore, most: int) -> int:
+        """For when the disk refuses."""
+        batch = [self._memory[at] for at in range(min(most, len(self._memory)))]
+        self._sending = True
+        try:
+            await self._append(store, batch)
+            for _ in batch:
+                self._memory.popleft()
+        finally:
+            self._sending = False
+        return len(batch)
+
+    async def sync(self) -> None:
+        """See that what is in the files is on the disk, and survives a power cut."""
+        for segment in [segment for segment in self._segments if segment.synced < segment.size]:
+            size, fd = segment.size, os.dup(segment.fd)  # the segment may be removed meanwhile
+            try:
+                await asyncio.to_thread(os.fdatasync, fd)
+            finally:
+                os.close(fd)
+            segment.synced = min(size, segment.size)
 
     async def adopt(self, store: LedgerStore, most: int) -> int:
         """Finish the files of dead workers. Returns how many entries they held."""
@@ -159,15 +208,22 @@ class Journal:
             if segment is None:
                 continue
             try:
-                total += await _drain(segment, store, most, self._directory)
+                total += await self._drain(segment, store, most)
             except BaseException:
                 os.close(segment.fd)
                 raise
             segment.remove()
+            worker = path.name.split(".")[1]
+            if not any(self._directory.glob(f"*.{worker}.jsonl")):
+                self.ended.add(worker)
         return total
 
     def close(self) -> None:
         """Let go of the files. What the store does not have stays for the next start."""
+        with contextlib.suppress(OSError):
+            self._spill()
+        if self._memory:
+            _log.error("%d ledger entries are lost: the disk has no room and the store is away", len(self._memory))
         while self._segments:
             segment = self._segments.popleft()
             if segment.sent == segment.size:
@@ -175,34 +231,27 @@ class Journal:
             else:
                 os.close(segment.fd)
 
+    async def _drain(self, segment: Segment, store: LedgerStore, most: int) -> int:
+        """Store what is whole in the file of a dead worker, and set the rest aside."""
+        total = 0
+        while (found := salvage.read(segment.fd, segment.sent, most)).end > segment.sent:
+            for piece in found.damaged:
+                self._rejects.add(piece, f"{segment.path.name} was damaged when its writer died")
+            await self._append(store, found.lines)
+            segment.sent = found.end
+            total += len(found.lines)
+        return total
 
-async def _drain(segment: Segment, store: LedgerStore, most: int, directory: Path) -> int:
-    total = 0
-    while True:
-        batch, end = segment.lines(most)
+    async def _append(self, store: LedgerStore, batch: list[bytes]) -> None:
+        """Store a batch; when one entry of it can never be stored, store the others and set that one aside."""
         if not batch:
-            if end < segment.size:
-                _log.warning("%s ends in a torn line of %d bytes; its writer was killed", segment.path.name, segment.size - end)
-            return total
-        await _append(store, batch, directory)
-        segment.sent = end
-        total += len(batch)
-
-
-async def _append(store: LedgerStore, batch: list[bytes], directory: Path) -> None:
-    """Store a batch; when one entry of it can never be stored, store the others and set that one aside."""
-    try:
-        await store.append(batch)
-    except InvalidRequest:
-        for line in batch:
-            try:
-                await store.append([line])
-            except InvalidRequest as error:
-                _set_aside(directory / "rejected.log", line, error)
-
-
-def _set_aside(path: Path, line: bytes, error: FarthingError) -> None:
-    _log.error("a ledger entry cannot be stored and is kept in %s: %s", path, error)
-    with contextlib.suppress(OSError), path.open("ab") as file:
-        if file.tell() < _MAX_REJECTED_BYTES:
-            file.write(line + b"\n")
+            return
+        try:
+            await store.append(batch)
+        except InvalidRequest as error:
+            if len(batch) == 1:
+                self._rejects.add(batch[0], error)
+                return
+            half = len(batch) // 2
+            await self._append(store, batch[:half])
+            await self._append(store, batch[half:])

@@ -18,11 +18,13 @@ Observer = Callable[[LedgerEntry, Request], None]
 class LedgerMeter:
     """Writes each attempt and outcome to the ledger and shows it to the observers (telemetry). See `ports.Meter`.
 
+    `worker` says whose leases an entry settles (see `spend.leases`).
     Refused requests without a valid key are written down at most `anonymous_per_minute` times a minute; observers see them all.
     """
 
-    def __init__(self, ledger: Ledger, observers: Sequence[Observer], *, anonymous_per_minute: int) -> None:
+    def __init__(self, ledger: Ledger, observers: Sequence[Observer], *, worker: str = "", anonymous_per_minute: int) -> None:
         self._ledger = ledger
+        self._worker = worker
         self._observers = observers
         self._anonymous_per_minute = anonymous_per_minute
         self._minute = 0
@@ -59,6 +61,7 @@ class LedgerMeter:
             ttft_us=attempt.ttft_us,
             status=attempt.status,
             error=_bounded(attempt.error),
+            worker=self._worker if spent and self._worker else None,
         )
         self._keep(entry, request)
         return spent, saved
@@ -91,7 +94,7 @@ class LedgerMeter:
             request_id=request.id,
             tenant=who.tenant,
             key_id=None if anonymous else who.key_id,
-            user_id=_bounded(request.extras.user or who.user),
+            user_id=_bounded(request.user),
             tier=who.tier,
             operation=request.operation,
             model_asked=_bounded(request.model or None),

@@ -6,6 +6,7 @@ found is kept in the data folder until the package or the question changes. Work
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,10 @@ from farthing.spend.prices import per_million
 from farthing.types import Price, utc_now
 
 _TIMEOUT_S = 60
+_LAYOUT = 2
+"""Counts up whenever more is read from the data, so that kept books are made anew."""
+_GEOGRAPHY = re.compile(r"^(?:global|[a-z]{2}(?:-gov)?|apac)\.(?=[a-z0-9-]+\.)")
+"""Before the name of a model's maker, in the id of an inference profile of Amazon Bedrock."""
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +49,7 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True):
 
 def open_book(path: Path, questions: Sequence[Question]) -> PriceBook:
     """The book kept at `path`, when it answers these questions from the installed data; else a new one, kept there."""
-    current = version("genai-prices")
+    current = f"{version('genai-prices')}/{_LAYOUT}"
     try:
         book = msgspec.json.decode(path.read_bytes(), type=PriceBook)
     except (OSError, msgspec.MsgspecError):
@@ -75,19 +80,30 @@ def look_up(questions: Sequence[Question]) -> list[Price]:
 
 
 def _find(snapshot: Any, question: Question) -> Price:
-    for vendor, url in ((question.vendor, question.base_url), (None, None)):
-        if question.vendor and vendor is None:
-            break
+    for name, vendor, url in _ways(question):
         try:
-            _, model = snapshot.find_provider_model(question.upstream_model, None, vendor, None if vendor else url)
+            _, model = snapshot.find_provider_model(name, None, vendor, None if vendor else url)
         except LookupError:
             continue
         return _read(model.get_prices(utc_now()))
     return Price()
 
 
+def _ways(question: Question) -> list[tuple[str, str | None, str | None]]:
+    """(name, vendor, URL) to look for, the best first.
+
+    Amazon Bedrock has its models under several names: where the data do not list an inference profile of some geography, the model's own
+    price is the one to expect.
+    """
+    name = question.upstream_model
+    if question.vendor is None:
+        return [(name, None, question.base_url), (name, None, None)]
+    plain = _GEOGRAPHY.sub("", name) if question.vendor == "aws" else name
+    return [(one, question.vendor, None) for one in dict.fromkeys((name, plain))]
+
+
 def _read(price: Any) -> Price:
-    fields = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok")
+    fields = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok", "cache_write_1h_mtok")
     starts = sorted({tier.start for field in fields for tier in getattr(getattr(price, field), "tiers", ())})
     tiers = tuple((start, _at(price, start + 1)) for start in starts)
     return msgspec.structs.replace(_at(price, 0), tiers=tiers)
@@ -105,11 +121,13 @@ def _at(price: Any, tokens: int) -> Price:
         return per_million(getattr(value, "base", value))
 
     plain = unit(price.input_mtok)
+    write = unit(price.cache_write_mtok, plain)
     return Price(
         input=plain,
         output=unit(price.output_mtok),
         cache_read=unit(price.cache_read_mtok, plain),
-        cache_write=unit(price.cache_write_mtok, plain),
+        cache_write=write,
+        cache_write_1h=unit(getattr(price, "cache_write_1h_mtok", None), write),
         source="genai-prices",
     )
 

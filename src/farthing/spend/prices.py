@@ -22,19 +22,23 @@ def cost(price: Price, usage: Usage) -> int:
     read = min(usage.cache_read, usage.input)
     written = min(usage.cache_write, usage.input - read)
     plain = usage.input - read - written
-    total = plain * price.input + read * price.cache_read + written * price.cache_write + usage.output * price.output
+    hour = min(usage.cache_write_1h, written)
+    hourly = price.cache_write if price.cache_write_1h is None else price.cache_write_1h
+    cached = read * price.cache_read + (written - hour) * price.cache_write + hour * hourly
+    total = plain * price.input + cached + usage.output * price.output
     return (total + _MILLION // 2) // _MILLION
 
 
 def from_settings(settings: PriceSettings, *, notional: bool = False) -> Price:
     """A price that the operator gave."""
     unit = per_million(settings.input_usd_per_1m)
-    read, write = settings.cache_read_usd_per_1m, settings.cache_write_usd_per_1m
+    read, write, hourly = settings.cache_read_usd_per_1m, settings.cache_write_usd_per_1m, settings.cache_write_1h_usd_per_1m
     return Price(
         input=unit,
         output=per_million(settings.output_usd_per_1m),
         cache_read=unit if read is None else per_million(read),
         cache_write=unit if write is None else per_million(write),
+        cache_write_1h=None if hourly is None else per_million(hourly),
         source="notional" if notional else "settings",
     )
 

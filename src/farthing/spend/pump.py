@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from farthing.errors import FarthingError
@@ -11,15 +12,27 @@ from farthing.ports import LedgerStore
 from farthing.spend.journal import Journal
 
 _log = logging.getLogger("farthing.ledger")
-_LONGEST_PAUSE_S: Final = 5.0
+_LONGEST_PAUSE_S: Final = 2.0
 _ADOPT_EVERY_S: Final = 5.0
 
 
 class Pump:
-    """Flushes every `interval_s` seconds; backs off while the store is away; looks for files of dead workers now and then."""
+    """Flushes every `interval_s` seconds; backs off while the store is away; looks for files of dead workers now and then.
 
-    def __init__(self, journal: Journal, store: LedgerStore, *, interval_s: float, max_batch: int) -> None:
+    `ended` is told of each dead worker whose entries are all in the store.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        store: LedgerStore,
+        *,
+        interval_s: float,
+        max_batch: int,
+        ended: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
         self._journal = journal
+        self._ended = ended
         self._store = store
         self._interval = interval_s
         self._max_batch = max_batch
@@ -33,7 +46,7 @@ class Pump:
         while True:
             try:
                 if loop.time() >= adopt_at:
-                    await self._journal.adopt(self._store, self._max_batch)
+                    await self._adopt()
                     adopt_at = loop.time() + _ADOPT_EVERY_S
                 # Only full batches follow at once: what arrives meanwhile waits for its turn, or each row would be a transaction.
                 while await self._journal.flush(self._store, self._max_batch) == self._max_batch:
@@ -52,6 +65,23 @@ class Pump:
                 self.store_away = False
                 pause = self._interval
             await asyncio.sleep(pause)
+
+    async def _adopt(self) -> None:
+        await self._journal.adopt(self._store, self._max_batch)
+        for worker in sorted(self._journal.ended):
+            if self._ended is not None:
+                await self._ended(worker)
+            self._journal.ended.discard(worker)
+
+    async def keep_synced(self) -> None:
+        """Have the disk hold what is in the files, every `interval_s` seconds, until cancelled."""
+        while True:
+            await asyncio.sleep(self._interval)
+            try:
+                await self._journal.sync()
+            except OSError as error:
+                _log.error("the ledger's files could not be synced: %s", error)
+                await asyncio.sleep(_LONGEST_PAUSE_S)
 
     async def drain(self) -> None:
         """Send until nothing is left."""

@@ -41,7 +41,7 @@ class Installation:
         self.log = folder / "farthing.log"
         self.settings = folder / "farthing.yaml"
         self.workers = workers
-        self.port = _free_port()
+        self.port = free_port()
         self._environ = {**os.environ, **(environ or {})}
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,8 @@ class Installation:
         self.stop()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

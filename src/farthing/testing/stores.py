@@ -26,11 +26,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from farthing.budgets import settings_budget
 from farthing.errors import InvalidRequest
-from farthing.ports import AnswerStore, Changes, KeyStore, LedgerStore, ReportBy
+from farthing.ports import AnswerStore, BudgetStore, Changes, KeyStore, LedgerStore, ReportBy
 from farthing.types import KeyRecord, LedgerEntry, Source, StoredAnswer, Totals, new_id, uuid7_at
 
 _NEWS_S = 5.0
+_CHANNELS = 3
 _NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 _DAY = timedelta(days=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -51,6 +53,7 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
 
     keys: KeyStore
     ledger: LedgerStore
+    budgets: BudgetStore
     answers: AnswerStore
     changes: Changes
     clock: Clock
@@ -427,7 +430,15 @@ class ChangesContract:
 
     async def test_a_watch_begins_with_every_channel_so_that_nothing_is_missed(self, stores: Stores) -> None:
         async with aclosing(_watch(stores.changes)) as news:
-            assert {await anext(news), await anext(news)} == {("keys", ""), ("answers", "")}
+            assert {await anext(news) for _ in range(_CHANNELS)} == {("keys", ""), ("answers", ""), ("budgets", "")}
+
+    async def test_new_changed_and_deleted_budgets_are_told(self, stores: Stores) -> None:
+        async with aclosing(_watch(stores.changes)) as news:
+            await _skip_start(news)
+            one = settings_budget("tier", "free", "5/day", _NOON)
+            for change in (stores.budgets.put(one), stores.budgets.put(one), stores.budgets.delete(one.id)):
+                await change
+                assert await anext(news) == ("budgets", "")
 
     async def test_new_and_revoked_keys_are_told(self, stores: Stores) -> None:
         record = key_record("a")
@@ -472,7 +483,7 @@ async def _watch(changes: Changes) -> AsyncGenerator[tuple[str, str], None]:
 
 
 async def _skip_start(news: AsyncIterator[tuple[str, str]]) -> None:
-    for _ in range(2):
+    for _ in range(_CHANNELS):
         await anext(news)
 
 

@@ -149,6 +149,14 @@ class ScriptedUpstream:
             counters = f"received={self.received} disconnects={self.disconnects} open_connections={self.open_connections}"
             raise TimeoutError(f"the upstream did not get there in time: {counters}")
 
+    def models(self, names: list[str]) -> Reply:
+        """The list of models. For servers of another wire to replace."""
+        return models(names)
+
+    def echo(self, received: Received) -> Reply:
+        """What a model without a script answers. For servers of another wire to replace."""
+        return echo(received)
+
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -193,18 +201,18 @@ class ScriptedUpstream:
     def _reply(self, received: Received) -> Reply:
         path = received.path.partition("?")[0].rstrip("/")
         if path.endswith("/models"):
-            return models(["echo", *(name for name in self._scripts if name != ANY_MODEL)])
+            return self.models(["echo", *(name for name in self._scripts if name != ANY_MODEL)])
         script = self._scripts.get(received.model or "") or self._scripts.get(ANY_MODEL)
         if not script:
-            return echo(received)
+            return self.echo(received)
         step = script.popleft() if len(script) > 1 else script[0]
         return step if isinstance(step, Reply) else step(received)
 
 
 @contextmanager
-def serve_in_thread(**options: Any) -> Iterator[ScriptedUpstream]:
-    """A `ScriptedUpstream` on a loop of its own in a thread, for code without a loop. Wait with `wait_until`."""
-    upstream = ScriptedUpstream(**options)
+def serve_in_thread(upstream: ScriptedUpstream | None = None, **options: Any) -> Iterator[ScriptedUpstream]:
+    """A `ScriptedUpstream`, or the one given, on a loop of its own in a thread, for code without a loop. Wait with `wait_until`."""
+    upstream = upstream or ScriptedUpstream(**options)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="scripted-upstream", daemon=True)
     thread.start()

@@ -29,6 +29,7 @@ from farthing.routing.dispatch import Dispatch
 from farthing.settings import OpenAICompatibleSettings
 from farthing.spend.account import Account
 from farthing.testing import malformed
+from farthing.testing.purse import OpenPurse
 from farthing.testing.upstream import (
     Reply,
     ScriptedUpstream,
@@ -108,7 +109,8 @@ class House:
             started_ns=time.perf_counter_ns(),
             lifeline=Lifeline(None),
         )
-        dispatch = Dispatch(Catalogue(self.models, random.Random(1)), self.notes)  # noqa: S311 - nothing secret
+        catalogue = Catalogue(self.models, random.Random(1))  # noqa: S311 - nothing secret
+        dispatch = Dispatch(catalogue, self.notes, OpenPurse(), lambda _: None)
         return await compose([Account(self.notes)], dispatch)(self.request)
 
     async def read(self, answer: Answer) -> list[Json]:
@@ -125,7 +127,7 @@ class House:
         assert len(finals) + len(self.notes.outcomes) == 1
         assert [one.number for one in self.notes.attempts] == list(range(1, len(self.notes.attempts) + 1))
         assert not finals or finals[0] is self.notes.attempts[-1]
-        assert self.provider.open_connections == len(self.provider._http._idle)
+        assert self.provider.open_connections == len(self.provider._endpoint._http._idle)
         await self.provider.aclose()
         await up.wait_for(lambda up: up.open_connections == 0)
 

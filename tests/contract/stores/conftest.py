@@ -9,8 +9,10 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from farthing.inprocess.budgets import InProcessBudgets
 from farthing.inprocess.stores import InProcessAnswers, InProcessChanges, InProcessKeys, InProcessLedger
 from farthing.postgres.answers import PostgresAnswers
+from farthing.postgres.budgets import PostgresBudgets
 from farthing.postgres.changes import PostgresChanges
 from farthing.postgres.embedded import EmbeddedPostgres
 from farthing.postgres.keys import PostgresKeys
@@ -76,6 +78,7 @@ def empty_too(server: str) -> Iterator[str]:
 def url(module_database: str) -> str:
     with psycopg.connect(module_database) as connection:
         connection.execute("TRUNCATE farthing.keys, farthing.ledger, farthing.ledger_daily, farthing.answers")
+        connection.execute("TRUNCATE farthing.budgets, farthing.budget_spend, farthing.budget_leases")
     return module_database
 
 
@@ -92,13 +95,20 @@ def stores(request: pytest.FixtureRequest) -> Stores:
     clock = Clock()
     if request.param == "inprocess":
         news = InProcessChanges()
+        ledger = InProcessLedger()
         return Stores(
-            keys=InProcessKeys(news), ledger=InProcessLedger(), answers=InProcessAnswers(news, clock=clock), changes=news, clock=clock
+            keys=InProcessKeys(news),
+            ledger=ledger,
+            budgets=InProcessBudgets(ledger, news),
+            answers=InProcessAnswers(news, clock=clock),
+            changes=news,
+            clock=clock,
         )
     database: Database = request.getfixturevalue("database")
     return Stores(
         keys=PostgresKeys(database),
         ledger=PostgresLedger(database),
+        budgets=PostgresBudgets(database),
         answers=PostgresAnswers(database, clock=clock),
         changes=PostgresChanges(request.getfixturevalue("url")),
         clock=clock,

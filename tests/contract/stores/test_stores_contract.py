@@ -1,3 +1,4 @@
+from farthing.testing.budgets import BudgetStoreContract
 from farthing.testing.stores import AnswerStoreContract, ChangesContract, KeyStoreContract, LedgerStoreContract
 
 
@@ -14,4 +15,8 @@ class TestAnswers(AnswerStoreContract):
 
 
 class TestChanges(ChangesContract):
+    pass
+
+
+class TestBudgets(BudgetStoreContract):
     pass

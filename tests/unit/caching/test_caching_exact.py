@@ -26,6 +26,7 @@ from farthing.routing.dispatch import Dispatch
 from farthing.settings import ExactCacheSettings
 from farthing.spend.account import Account
 from farthing.spend.meter import LedgerMeter
+from farthing.testing.purse import OpenPurse
 from farthing.types import (
     Completion,
     Extras,
@@ -157,7 +158,7 @@ class House:
         deployment = Deployment(model="fast", provider=self.oracle, upstream_model="u", weight=1, price=PRICE, retries=0, cooldown=cooldown)
         models = [Model(name=name, operation=Operation.CHAT, deployments=(deployment,)) for name in ("fast", "other")]
         catalogue = Catalogue(models, random.Random(1))  # noqa: S311 - nothing secret
-        self._flow = compose([Account(meter), self.exact], Dispatch(catalogue, meter))
+        self._flow = compose([Account(meter), self.exact], Dispatch(catalogue, meter, OpenPurse(), lambda _: None))
         self.asked: list[UUID] = []
         self.requests: dict[asyncio.Task[Any], Request] = {}
 

@@ -67,6 +67,8 @@ def test_a_client_is_told_to_retry_what_a_retry_can_help_only() -> None:
     helped = {one.__name__ for one in CLASSES if one.retry}
     assert helped == {
         "BodyTimeout",
+        "RateLimited",
+        "BudgetUnverified",
         "Overloaded",
         "Unavailable",
         "UpstreamError",

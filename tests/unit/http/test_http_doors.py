@@ -614,13 +614,19 @@ async def test_a_cancellation_that_is_not_the_clients_leaving_goes_through() -> 
         await task
 
 
-async def test_web_sockets_are_closed_and_other_scopes_ignored() -> None:
+@pytest.mark.parametrize(("key", "status", "code"), [("", 404, "not_found"), (None, 401, "invalid_api_key")])
+async def test_a_web_socket_where_there_is_none_is_refused_and_other_scopes_ignored(key: str | None, status: int, code: str) -> None:
     house = House()
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await house.gateway({"type": "websocket"}, received(b""), send)
+    await house.ask(scope={}, key=key)
+    headers = [] if key is None else [(b"x-api-key", house.key.encode())]
+    await house.gateway({"type": "websocket", "path": "/nowhere", "query_string": b"", "headers": headers}, received(b""), send)
+    start, body = sent
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", status)
+    assert (body["type"], msgspec.json.decode(body["body"])["error"]["code"]) == ("websocket.http.response.body", code)
     await house.gateway({"type": "lifespan"}, received(b""), send)
-    assert [message["type"] for message in sent] == ["websocket.close"]
+    assert len(sent) == 2

@@ -8,11 +8,14 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import hypothesis
+import hypothesis.strategies as st
 import msgspec
 import pytest
 
 from farthing.errors import InvalidRequest, Unavailable
 from farthing.inprocess.stores import InProcessLedger
+from farthing.spend import salvage
 from farthing.spend.journal import Journal, Segment
 from farthing.spend.pump import Pump
 from farthing.types import LedgerEntry, new_id
@@ -247,18 +250,119 @@ async def test_two_workers_may_find_the_same_dead_one(tmp_path: Path) -> None:
     assert len(store.ids) == 50
 
 
-@pytest.mark.parametrize("tail", [b'{"id":"0199', b"\x00\x00", b"{" * 2_000_000])
-async def test_a_torn_last_line_is_left_out_and_the_log_says_so(tmp_path: Path, tail: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    dead, store = journal(tmp_path), Store()
-    for _ in range(3):
+@pytest.mark.parametrize(
+    ("tail", "aside"), [(b'{"id":"0199', 1), (b"\x00\x00", 0), (b"\x00" * 3_000_000, 0), (b"{" * 2_000_000, 2), (b"\xff\xfe", 1)]
+)
+async def test_a_torn_end_is_set_aside_and_counted(tmp_path: Path, tail: bytes, aside: int, caplog: pytest.LogCaptureFixture) -> None:
+    (path,) = left_by_a_dead_worker(tmp_path)
+    path.write_bytes(path.read_bytes() + tail)
+    second, store = journal(tmp_path), Store()
+    assert await second.adopt(store, 1000) == 3
+    assert second.rejected == aside
+    assert ("was damaged when its writer died" in caplog.text) == bool(aside)
+    assert files(tmp_path) == []
+    if aside:
+        assert (tmp_path / "rejected.log").read_bytes().replace(b"\n", b"") == tail
+
+
+def left_by_a_dead_worker(tmp_path: Path, entries: int = 3) -> list[Path]:
+    dead = journal(tmp_path)
+    for _ in range(entries):
         dead.record(entry())
     dead.close()
-    (path,) = files(tmp_path)
-    with path.open("ab") as file:
-        file.write(tail)
-    assert await journal(tmp_path).adopt(store, 1000) == 3
-    assert "torn line" in caplog.text
-    assert files(tmp_path) == []
+    return files(tmp_path)
+
+
+async def test_what_a_power_cut_left_whole_is_stored_and_the_rest_set_aside(tmp_path: Path) -> None:
+    """NULs in place of a page, a half line that runs into a whole one, a whole line behind NULs, more NULs than are read at once."""
+    (path,) = left_by_a_dead_worker(tmp_path, 5)
+    first, half, second, third, last = path.read_bytes().splitlines()
+    broken = [first, half[:40] + second, b"\0" * 5000 + third, half[:30] + b"\0" * 3_000_000, b"", last, half[50:]]
+    path.write_bytes(b"\n".join(broken) + b"\n")
+    made, store = journal(tmp_path), Store()
+    assert await made.adopt(store, 2) == 4
+    assert store.ids == [msgspec.json.decode(line)["id"] for line in (first, second, third, last)]
+    assert made.rejected == 3
+    aside = (tmp_path / "rejected.log").read_bytes()
+    assert half[:40] in aside
+    assert half[50:] in aside
+
+
+@hypothesis.given(cut=st.integers(0, 3 * LINE), start=st.integers(0, 3 * LINE), noise=st.binary(max_size=300), most=st.integers(1, 4))
+@hypothesis.settings(max_examples=60, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+def test_reading_a_damaged_file_ends_and_invents_nothing(tmp_path: Path, cut: int, start: int, noise: bytes, most: int) -> None:
+    whole = b"".join(msgspec.json.encode(entry()) + b"\n" for _ in range(3))
+    path = tmp_path / "damaged"
+    path.write_bytes(whole[:start] + noise + whole[cut:])
+    found: list[bytes] = []
+    at = 0
+    with path.open("rb") as file:
+        while (read := salvage.read(file.fileno(), at, most)).end > at:
+            assert len(read.lines) <= most
+            found += read.lines
+            at = read.end
+    assert at == path.stat().st_size
+    assert set(found) <= set(whole.split(b"\n"))
+    untouched = {line for line in whole[:start].splitlines(keepends=True) if line.endswith(b"\n")}
+    assert {line.rstrip(b"\n") for line in untouched} <= set(found)
+
+
+async def test_entries_of_a_full_disk_go_to_it_in_order_when_it_has_room_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, store = journal(tmp_path), Store()
+    real = os.write
+    entries = [entry() for _ in range(6)]
+    made.record(entries[0])
+    monkeypatch.setattr(os, "write", no_room)
+    for one in entries[1:4]:
+        made.record(one)
+    assert len(made._memory) == 3
+    monkeypatch.setattr(os, "write", real)
+    made.record(entries[4])
+    assert len(made._memory) == 0
+    monkeypatch.setattr(os, "write", no_room)
+    made.record(entries[5])
+    await drained(made, store)
+    assert store.ids == [str(one.id) for one in entries]
+
+
+async def test_an_entry_recorded_while_those_in_memory_are_sent_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, store = journal(tmp_path), Store()
+    late = [entry(), entry()]
+    monkeypatch.setattr(os, "write", no_room)
+    first = entry()
+    made.record(first)
+
+    def while_sending() -> None:
+        monkeypatch.undo()  # the disk has room again, in the middle of it
+        if late:
+            made.record(late.pop(0))
+
+    store.during = while_sending
+    await drained(made, store)
+    made.close()
+    await journal(tmp_path).adopt(store, 1000)
+    assert len(store.ids) == 3
+    assert made.dropped == 0
+
+
+def no_room(*_: object) -> int:
+    raise OSError(28, "No space left on device")
+
+
+async def test_what_is_synced_is_on_the_disk_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, store = journal(tmp_path), Store()
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    await made.sync()
+    assert synced == []
+    made.record(entry())
+    await made.sync()
+    await made.sync()
+    assert len(synced) == 1
+    await drained(made, store)
+    made.record(entry())
+    await made.sync()
+    assert len(synced) == 2
 
 
 async def test_a_poison_entry_is_set_aside_and_the_others_arrive(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -296,7 +400,7 @@ def test_a_file_taken_away_before_it_was_locked_is_not_written_to(tmp_path: Path
 
     monkeypatch.setattr(os, "open", raced)
     with pytest.raises(FileNotFoundError):
-        Segment.create(tmp_path)
+        Segment.create(tmp_path, "w")
     made = journal(tmp_path)
     made.record(entry())
     assert len(made._memory) == 1

@@ -75,7 +75,7 @@ def test_an_attempt_becomes_an_entry_with_everything_that_is_known() -> None:
     assert meter.attempt(asked, attempt(route="fallback", number=2)) == (1000 + 200 - 10, 0)
     (entry,) = kept.entries
     assert observed == [entry]
-    assert (entry.request_id, entry.tenant, entry.key_id, entry.user_id, entry.tier) == (asked.id, "acme", WHO.key_id, "u-1", "pro")
+    assert (entry.request_id, entry.tenant, entry.key_id, entry.user_id, entry.tier) == (asked.id, "acme", WHO.key_id, "key-user", "pro")
     assert (entry.attempt, entry.final, entry.source, entry.status, entry.error) == (2, True, "model", 200, None)
     assert (entry.model_asked, entry.model_used, entry.provider, entry.upstream_model) == ("fast", "fast", "openai", "gpt-4o-mini")
     assert (entry.tokens_in, entry.tokens_out, entry.tokens_cache_read, entry.tokens_reasoning) == (1000, 100, 10, 5)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from decimal import Decimal
 from fractions import Fraction
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,6 +66,14 @@ def test_cached_tokens_are_taken_out_of_the_input() -> None:
     assert cost(price, Usage(input=100, cache_read=40, cache_write=10)) == 50 * 10 + 40 * 1 + 125
 
 
+def test_writes_kept_for_an_hour_are_billed_apart() -> None:
+    price = Price(input=3_000_000, cache_read=300_000, cache_write=3_750_000, cache_write_1h=6_000_000)
+    usage = Usage(input=1000, cache_read=100, cache_write=600, cache_write_1h=200)
+    assert cost(price, usage) == 300 * 3 + 30 + 400 * 3.75 + 200 * 6
+    assert cost(msgspec.structs.replace(price, cache_write_1h=None), usage) == 300 * 3 + 30 + 600 * 3.75
+    assert cost(price, Usage(input=10, cache_write=10, cache_write_1h=99)) == 60, "the hour's are part of the written"
+
+
 TIERED = Price(input=1_000_000, output=1_000_000, tiers=((100, Price(input=2_000_000)), (200, Price(input=3_000_000, output=9_000_000))))
 
 
@@ -92,4 +101,6 @@ def test_cache_prices_are_the_input_price_unless_given() -> None:
     given_ = from_settings(
         PriceSettings(input_usd_per_1m=Decimal(2), cache_read_usd_per_1m=Decimal(0), cache_write_usd_per_1m=Decimal("2.5"))
     )
-    assert (given_.cache_read, given_.cache_write, given_.source) == (0, 2_500_000, "settings")
+    assert (given_.cache_read, given_.cache_write, given_.cache_write_1h, given_.source) == (0, 2_500_000, None, "settings")
+    hourly = from_settings(PriceSettings(input_usd_per_1m=Decimal(2), cache_write_1h_usd_per_1m=Decimal(4)))
+    assert (hourly.cache_write, hourly.cache_write_1h) == (2_000_000, 4_000_000)

@@ -141,12 +141,25 @@ CREATE TABLE farthing.budget_leases (
   budget_id uuid NOT NULL,
   worker text NOT NULL,
   window_start timestamptz NOT NULL,
-  granted_microusd bigint NOT NULL CHECK (granted_microusd >= 0),
+  granted_microusd bigint NOT NULL,
   settled_microusd bigint NOT NULL,
   expires_at timestamptz NOT NULL,
   PRIMARY KEY (budget_id, worker, window_start)
 );
 CREATE INDEX budget_leases_worker ON farthing.budget_leases (worker);
+
+CREATE TABLE farthing.responses (
+  id uuid NOT NULL,
+  tenant text NOT NULL,
+  user_id text,
+  previous_id uuid,
+  payload bytea NOT NULL,
+  created_at timestamptz NOT NULL,
+  expires_at timestamptz NOT NULL,
+  PRIMARY KEY (tenant, id)
+);
+CREATE INDEX responses_expires_at ON farthing.responses (expires_at);
+CREATE INDEX responses_user_id ON farthing.responses (tenant, user_id) WHERE user_id IS NOT NULL;
 
 -- Row-level security, forced on the owner too. A setting never made is NULL, one whose transaction has ended is empty: no row matches either.
 ALTER TABLE farthing.keys ENABLE ROW LEVEL SECURITY;
@@ -187,6 +200,12 @@ ALTER TABLE farthing.budget_leases ENABLE ROW LEVEL SECURITY;
 ALTER TABLE farthing.budget_leases FORCE ROW LEVEL SECURITY;
 CREATE POLICY all_tenants ON farthing.budget_leases TO farthing_service USING (true) WITH CHECK (true);
 
+ALTER TABLE farthing.responses ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.responses FORCE ROW LEVEL SECURITY;
+CREATE POLICY one_tenant ON farthing.responses TO farthing_app
+  USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
+CREATE POLICY all_tenants ON farthing.responses TO farthing_service USING (true) WITH CHECK (true);
+
 -- A tenant's own connection only reads. What is written is written by the service role, in batches over many tenants.
 GRANT USAGE ON SCHEMA farthing TO farthing_app, farthing_service;
 GRANT SELECT ON farthing.keys, farthing.ledger, farthing.ledger_daily, farthing.answers TO farthing_app;
@@ -195,3 +214,5 @@ GRANT SELECT, INSERT ON farthing.ledger TO farthing_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.answers TO farthing_service;
 GRANT SELECT ON farthing.budgets TO farthing_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.budgets, farthing.budget_spend, farthing.budget_leases TO farthing_service;
+GRANT SELECT ON farthing.responses TO farthing_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.responses TO farthing_service;

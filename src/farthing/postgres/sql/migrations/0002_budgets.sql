@@ -28,7 +28,7 @@ CREATE TABLE farthing.budget_leases (
   budget_id uuid NOT NULL,
   worker text NOT NULL,
   window_start timestamptz NOT NULL,
-  granted_microusd bigint NOT NULL CHECK (granted_microusd >= 0),
+  granted_microusd bigint NOT NULL,
   settled_microusd bigint NOT NULL,
   expires_at timestamptz NOT NULL,
   PRIMARY KEY (budget_id, worker, window_start)

@@ -1,0 +1,1 @@
+"""OpenAI's legacy /v1/completions in front of chat models."""

@@ -1,0 +1,109 @@
+"""Which budgets a caller has: a snapshot in this process, on disk for a start without the database."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+from farthing.budgets import Budget, Scope, settings_budget
+from farthing.errors import FarthingError
+from farthing.ports import BudgetStore
+from farthing.settings import BudgetSettings
+from farthing.snapshot import Snapshot
+from farthing.types import Principal, utc_now
+
+_log = logging.getLogger("farthing.budgets")
+_MOST_CALLERS = 10_000
+
+
+class BudgetBook:
+    """`told` is called with all budgets whenever they have changed. While the store is away, the last snapshot counts."""
+
+    def __init__(
+        self,
+        store: BudgetStore,
+        settings: BudgetSettings,
+        snapshot: Snapshot[Budget],
+        told: Callable[[Sequence[Budget]], None],
+        refresh_s: float,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._snapshot = snapshot
+        self._told = told
+        self._refresh_s = refresh_s
+        self._budgets: list[Budget] = []
+        self._by_subject: dict[tuple[Scope, str | None, str], list[Budget]] = {}
+        self._callers: dict[tuple[UUID, str, str | None, str], tuple[Budget, ...]] = {}
+        self._synced = False
+        self.loaded = False
+
+    def of(self, who: Principal, user: str | None) -> tuple[Budget, ...]:
+        """The budgets that a caller's spending counts for."""
+        if not self._by_subject:
+            return ()
+        caller = (who.key_id, who.tenant, user, who.tier)
+        found = self._callers.get(caller)
+        if found is None:
+            found = self._find(who, user)
+            if len(self._callers) >= _MOST_CALLERS:
+                self._callers.clear()
+            self._callers[caller] = found
+        return found
+
+    def _find(self, who: Principal, user: str | None) -> tuple[Budget, ...]:
+        subjects: list[tuple[Scope, str | None, str]] = [
+            ("key", who.tenant, str(who.key_id)),
+            ("tenant", who.tenant, who.tenant),
+            ("tier", None, who.tier),
+            ("total", None, ""),
+        ]
+        if user is not None:
+            subjects.append(("user", who.tenant, user))
+        return tuple(budget for subject in subjects for budget in self._by_subject.get(subject, ()))
+
+    def _take_in(self, budgets: list[Budget]) -> None:
+        if self.loaded and budgets == self._budgets:
+            return
+        self._budgets = budgets
+        by_subject: dict[tuple[Scope, str | None, str], list[Budget]] = {}
+        for budget in budgets:
+            by_subject.setdefault((budget.scope, budget.tenant, budget.subject), []).append(budget)
+        self._by_subject = by_subject
+        self._callers.clear()
+        self._told(budgets)
+
+    async def open(self) -> None:
+        """Begin with the snapshot on disk, if there is one, and with the budgets of the settings."""
+        saved = await asyncio.to_thread(self._snapshot.read)
+        kept = [budget for budget in saved.records if budget.origin != "settings"] if saved else []
+        self._take_in([*kept, *self._of_settings()])
+
+    def _of_settings(self) -> list[Budget]:
+        now = utc_now()
+        given = self._settings
+        budgets = [settings_budget("total", "", given.total, now)] if given.total else []
+        budgets += [settings_budget("tier", tier, text, now) for tier, text in given.tiers.items()]
+        return budgets + [settings_budget("tenant", tenant, text, now) for tenant, text in given.tenants.items()]
+
+    async def reload(self) -> None:
+        """Take a new snapshot. Raises the store's errors and keeps the old one then."""
+        if not self._synced:
+            await self._store.sync_settings(self._of_settings())
+            self._synced = True
+        before = self._budgets
+        self._take_in(await self._store.all(self._settings.max_cached))
+        self.loaded = True
+        if self._budgets != before:
+            await asyncio.to_thread(self._snapshot.write, self._budgets)
+
+    async def run(self) -> None:
+        """Refresh by the clock until cancelled."""
+        while True:
+            try:
+                await self.reload()
+            except FarthingError as error:
+                _log.debug("budgets not refreshed: %s", error)
+            await asyncio.sleep(self._refresh_s)
