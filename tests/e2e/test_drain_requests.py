@@ -64,9 +64,9 @@ async def test_what_can_finish_does_and_the_rest_ends_with_an_error(outpost: Out
         os.kill(outpost.pid, signal.SIGTERM)
         polite = await client.get(f"{outpost.url}/healthz")  # on the connection that was idle
         assert (polite.status_code, polite.headers["connection"]) == (200, "close")
-        with pytest.raises(httpx.ConnectError):
-            async with httpx.AsyncClient() as late:
-                await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)
+        async with httpx.AsyncClient() as late:
+            with pytest.raises(httpx.ConnectError):
                 await late.get(f"{outpost.url}/healthz")
         lines = await short
         assert lines[-1] == "data: [DONE]"

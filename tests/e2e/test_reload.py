@@ -9,7 +9,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import pytest
@@ -63,7 +63,7 @@ class Load:
         self.answered: list[str] = []
         self.closed = 0
 
-    async def __aenter__(self) -> Load:
+    async def __aenter__(self) -> Self:
         self._tasks = [asyncio.create_task(self._client(number)) for number in range(9)]
         return self
 

@@ -220,12 +220,14 @@ class MessageEvents:
         """A piece of a tool call. Blocks follow each other, so a piece of a call that is over cannot be sent any more."""
         given = call.get("function")
         function = given if isinstance(given, dict) else {}
-        index = call.get("index") if isinstance(call.get("index"), int) else max(self._calls, default=0)
+        named = call.get("index")
+        index: int = named if isinstance(named, int) else max(self._calls, default=0)
         if self._open != index or isinstance(self._open, str):
             if index in self._calls:
                 raise UpstreamMalformed("the provider mixed the pieces of two tool calls")
             self._calls.add(index)
-            block = {"type": "tool_use", "id": call.get("id") or f"toolu_{index}", "name": str(function.get("name") or ""), "input": {}}
+            name = str(function.get("name") or "")
+            block: Json = {"type": "tool_use", "id": call.get("id") or f"toolu_{index}", "name": name, "input": {}}
             yield from self._begin(index, block)
         if function.get("arguments"):
             delta = {"type": "input_json_delta", "partial_json": str(function["arguments"])}
@@ -257,7 +259,7 @@ def _wire(error: FarthingError) -> tuple[int, Json]:
     if isinstance(error, Overloaded):
         status = _OVERLOADED
     kind = _TYPES.get(status) or ("api_error" if status >= _SERVER_ERROR else "invalid_request_error")
-    if isinstance(error, UpstreamError) and error.upstream_type in _TYPES.values():
+    if isinstance(error, UpstreamError) and error.upstream_type and error.upstream_type in _TYPES.values():
         kind = error.upstream_type
     details = {"error_code": fields["code"]} | ({"param": error.param} if error.param else {})
     return status, {"type": kind, "message": error.message, "details": details}

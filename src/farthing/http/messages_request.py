@@ -141,7 +141,7 @@ def _parts(content: Any, where: str, *, only_text: bool = False) -> str | list[J
 
 def _plain(parts: list[Json]) -> str | list[Json]:
     """One text with nothing else to say about it is a string: every server takes that, and it is the same question to the cache."""
-    return parts[0]["text"] if len(parts) == 1 and parts[0].keys() == {"type", "text"} else parts  # type: ignore[no-any-return]  # JSON
+    return parts[0]["text"] if len(parts) == 1 and parts[0].keys() == {"type", "text"} else parts
 
 
 def _part(block: Any, where: str) -> list[Json]:

@@ -217,7 +217,7 @@ class TelemetrySettings(Section):
 
 
 class BudgetSettings(Section):
-    """What may be spent. Each text is dollars per window: `5/day`, `0.5/hour`, `100/month`, `5/rolling-24h`; ` soft` behind it only warns."""
+    """What may be spent: dollars per window, as `5/day`, `0.5/hour`, `100/month`, `5/rolling-24h`, `5/lifetime`; ` soft` only warns."""
 
     total: str | None = None
     tiers: dict[str, str] = {}

@@ -63,11 +63,11 @@ class Settings(Section):
                 if kind != model.kind:
                     msg = f"models.{name}.fallbacks: {fallback!r} is for {kind}, {name!r} for {model.kind}"
                     raise ValueError(msg)
-        if self.budgets.free_model is not None:
-            must_be_one_of("budgets.free_model", self.budgets.free_model, set(self.models) | local)
         chat = {name for name, model in self.models.items() if model.kind == "chat"} | local
-        for where, used in self.generate.named().items():
-            must_be_one_of(where, used, chat)
+        if self.budgets.free_model is not None:
+            must_be_one_of("budgets.free_model", self.budgets.free_model, chat)
+        for where, chosen in self.generate.named().items():
+            must_be_one_of(where, chosen, chat)
         if "local" in self.providers:
             msg = "providers.local: the name belongs to the embedded models (see the section local)"
             raise ValueError(msg)

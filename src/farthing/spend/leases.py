@@ -24,6 +24,8 @@ from farthing.types import utc_now
 _log = logging.getLogger("farthing.budgets")
 _TICK_S = 1.0
 _PAUSE_S = 0.5
+_BACK_AFTER_S = 0.05
+"""Money that came free and is not needed goes back after this time: another worker may wait for it."""
 _IDLE_S = 60.0
 _AHEAD_S = 10.0
 """A worker keeps what it spends in this time, where the budget is wide enough."""
@@ -107,6 +109,7 @@ class Leases:
         self._wake = asyncio.Event()
         self._round: asyncio.Future[None] | None = None
         self._freed: asyncio.Future[None] | None = None
+        self._soon: asyncio.TimerHandle | None = None
         self.away = False
 
     def of(self, budget: Budget) -> Lease:
@@ -143,9 +146,15 @@ class Leases:
         lease.reserved -= amount
         if cost:
             self.of(lease.budget).used += cost
+        if self._soon is None and lease.free(time.monotonic()) > 2 * lease.cushion(self._settings.grant_share):
+            self._soon = asyncio.get_running_loop().call_later(_BACK_AFTER_S, self._give_back)
         if self._freed is not None:
             freed, self._freed = self._freed, None
             freed.set_result(None)
+
+    def _give_back(self) -> None:
+        self._soon = None
+        self._wake.set()
 
     async def refill(self, needs: Sequence[tuple[Lease, int, int]]) -> None:
         """Ask the store for more: (lease, wanted, least) each, together with all who ask now. Returns when it has answered or is away.
