@@ -18,11 +18,14 @@ from farthing.types import (
     Json,
     KeyRecord,
     LedgerEntry,
+    NewTranscript,
     Price,
     Report,
     Request,
+    RetentionPolicy,
     StoredAnswer,
     StoredResponse,
+    StoredTranscript,
     Usage,
 )
 
@@ -129,6 +132,9 @@ class AnswerStore(Protocol):
     async def keys(self, limit: int) -> list[bytes]:
         """At most `limit` keys of live entries of all tenants, newest first. A key says nothing about what is stored under it."""
 
+    async def forget(self, tenant: str) -> int:
+        """Delete all entries of a tenant. Returns how many went. Entries created before this are not stored any more."""
+
     async def prune(self, max_rows: int) -> int:
         """Delete expired entries, then the oldest beyond `max_rows`. Returns how many went."""
 
@@ -151,8 +157,11 @@ class ResponseStore(Protocol):
     async def delete(self, tenant: str, turn_id: UUID) -> bool:
         """Delete a turn. False when it is absent. Turns after it stay, but no longer lead back beyond it."""
 
-    async def forget(self, tenant: str, user_id: str) -> int:
-        """Delete all turns of a user. Returns how many went."""
+    async def forget(self, tenant: str, user_id: str | None) -> int:
+        """Delete all turns of a user, or (None) of the whole tenant. Returns how many went.
+
+        Turns of requests that arrived before this (by their ids) are not stored any more.
+        """
 
     async def prune(self, *, rows_per_tenant: int, bytes_per_tenant: int, total_bytes: int) -> int:
         """Delete expired turns, then each tenant's oldest beyond its bounds, then the oldest of all. Returns how many went.
@@ -161,11 +170,55 @@ class ResponseStore(Protocol):
         """
 
 
+class RetentionStore(Protocol):
+    """Which tenants want their prompts and answers kept, and those texts, sealed. A text past `expires_at` counts as absent."""
+
+    async def policy(self, tenant: str) -> RetentionPolicy | None:
+        """What was last set for a tenant; None when nothing ever was: nothing is kept then."""
+
+    async def enabled(self, limit: int) -> tuple[frozenset[str], datetime | None]:
+        """At most `limit` tenants that want texts kept; and when cached answers were last flushed, None when not lately."""
+
+    async def set_policy(self, policy: RetentionPolicy) -> None:
+        """Set a tenant's policy and tell other workers. Texts that would live longer than its `ttl_s` live no longer than that."""
+
+    async def put(self, transcripts: Sequence[NewTranscript]) -> int:
+        """Store texts, all or none but for those that are left out: of tenants that do not want them (any more), stored already, or
+        arrived before what `forget` has deleted. Returns how many were stored. They live as long as their tenant's policy says now.
+        """
+
+    async def get(self, request_id: UUID) -> StoredTranscript | None:
+        """The text of a request, of whatever tenant; None when absent."""
+
+    async def kept(self, request_ids: Sequence[UUID]) -> frozenset[UUID]:
+        """Those of these requests whose text is there."""
+
+    async def forget(self, tenant: str, user: str | None) -> int:
+        """Delete all texts of a user, or (None) of the whole tenant. Returns how many went.
+
+        What arrived before this, and is still on its way in any worker, is not stored any more.
+        """
+
+    async def prune(self, max_rows: int) -> int:
+        """Delete what has expired, then the oldest beyond `max_rows`. Returns how many went."""
+
+
+class RequestRecords(Protocol):
+    """What the ledger has of single requests."""
+
+    async def attempts(self, request_id: UUID) -> list[LedgerEntry]:
+        """The entries of a request, oldest first; empty when there is none (yet)."""
+
+    async def latest(self, *, since: datetime, until: datetime, tenant: str | None, user: str | None, limit: int) -> list[LedgerEntry]:
+        """The final entries with since <= time < until, newest first, of one tenant or (None) of all, and of one user or all."""
+
+
 class Changes(Protocol):
     """News from other workers on the same database."""
 
     def watch(self) -> AsyncIterator[tuple[str, str]]:
-        """Yield (channel, payload) as it happens: `keys` (payload: nothing; reload), `answers` (payload: keys in hex, comma-separated).
+        """Yield (channel, payload) as it happens: `keys` (payload: nothing; reload), `answers` (payload: keys in hex, comma-separated),
+        `budgets`, `retention` (nothing; reload).
 
         Ends or raises when the connection is lost; the caller waits, watches again, and reloads what it may have missed.
         """

@@ -111,6 +111,7 @@ class Extras(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     prompt: str | Json | None = None
     task_type: str | None = None
     dry_run: bool = False
+    store: bool = True
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -411,6 +412,41 @@ class StoredResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     previous: UUID | None = None
     payload: bytes
     created_at: datetime
+    expires_at: datetime
+
+
+class RetentionPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a tenant wants its prompts and answers kept, for how long, and which key said so when."""
+
+    tenant: str
+    enabled: bool
+    ttl_s: int
+    set_by: UUID | None
+    set_at: datetime
+
+
+class NewTranscript(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The texts of one request on their way to the store, sealed. `arrived_ns` is `time.perf_counter_ns()` of this process at its arrival."""
+
+    request_id: UUID
+    tenant: str
+    user_id: str | None = None
+    model: str
+    source: str
+    payload: bytes
+    arrived_ns: int
+
+
+class StoredTranscript(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The texts of one request as the store keeps them. `at` is when it arrived."""
+
+    request_id: UUID
+    tenant: str
+    user_id: str | None = None
+    model: str
+    source: str
+    payload: bytes
+    at: datetime
     expires_at: datetime
 
 

@@ -168,7 +168,7 @@ _NO_EXTRAS = Extras()
 
 
 def _header_value(name: str, value: str) -> Any:
-    return _SWITCHES.get(value.lower(), value) if name in {"dry_run", "memory", "knowledge"} else value
+    return _SWITCHES.get(value.lower(), value) if name in {"dry_run", "memory", "knowledge", "store"} else value
 
 
 def _check(found: Extras) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from farthing.types import StoredResponse, utc_now
+from farthing.types import StoredResponse, time_of, utc_now
 
 
 class InProcessResponses:
@@ -18,11 +18,14 @@ class InProcessResponses:
         self._max_bytes = max_bytes
         self._clock = clock
         self._turns: dict[tuple[str, UUID], StoredResponse] = {}
+        self._forgotten: dict[tuple[str, str | None], datetime] = {}
 
     async def put(self, turns: Sequence[StoredResponse]) -> None:
         """See `ports.ResponseStore.put`."""
         for turn in turns:
-            self._turns.setdefault((turn.tenant, turn.id), turn)
+            forgotten = [self._forgotten.get((turn.tenant, user)) for user in (None, turn.user_id)]
+            if not any(at is not None and at >= time_of(turn.id) for at in forgotten):
+                self._turns.setdefault((turn.tenant, turn.id), turn)
         self._drop(self._beyond(self._newest_first(), len(self._turns), self._max_bytes))
 
     async def chain(self, tenant: str, turn_id: UUID, *, most: int, most_bytes: int) -> list[StoredResponse]:
@@ -53,9 +56,10 @@ class InProcessResponses:
         del self._turns[tenant, turn_id]
         return True
 
-    async def forget(self, tenant: str, user_id: str) -> int:
+    async def forget(self, tenant: str, user_id: str | None) -> int:
         """See `ports.ResponseStore.forget`."""
-        return self._drop([turn for turn in self._turns.values() if (turn.tenant, turn.user_id) == (tenant, user_id)])
+        self._forgotten[tenant, user_id] = self._clock()
+        return self._drop([turn for turn in self._turns.values() if turn.tenant == tenant and user_id in {None, turn.user_id}])
 
     async def prune(self, *, rows_per_tenant: int, bytes_per_tenant: int, total_bytes: int) -> int:
         """See `ports.ResponseStore.prune`."""

@@ -42,7 +42,7 @@ class InProcessChanges:
         queue: asyncio.Queue[tuple[str, str] | None] = asyncio.Queue()
         self._watchers.add(queue)
         try:
-            for channel in ("keys", "answers", "budgets"):
+            for channel in ("keys", "answers", "budgets", "retention"):
                 yield channel, ""
             while (news := await queue.get()) is not None:
                 yield news
@@ -138,6 +138,7 @@ class InProcessAnswers:
         self._clock = clock
         self._bytes = 0
         self._entries: dict[tuple[str, bytes], StoredAnswer] = {}
+        self._flushed: dict[str, datetime] = {}
 
     async def get(self, tenant: str, key: bytes) -> StoredAnswer | None:
         """See `ports.AnswerStore.get`."""
@@ -150,6 +151,9 @@ class InProcessAnswers:
             _digest(entry.key)
         for entry in entries:
             place = (entry.tenant, entry.key)
+            flushed = self._flushed.get(entry.tenant)
+            if flushed is not None and flushed >= entry.created_at:
+                continue
             if place not in self._entries or self._entries[place].created_at <= entry.created_at:
                 self._remove([place])
                 self._entries[place] = entry
@@ -166,6 +170,13 @@ class InProcessAnswers:
         now = self._clock()
         live = [place for place in reversed(self._oldest_first()) if self._entries[place].expires_at > now]
         return [key for _, key in live[:limit]]
+
+    async def forget(self, tenant: str) -> int:
+        """See `ports.AnswerStore.forget`."""
+        self._flushed[tenant] = self._clock()
+        gone = [place for place in self._entries if place[0] == tenant]
+        self._remove(gone)
+        return len(gone)
 
     async def prune(self, max_rows: int) -> int:
         """See `ports.AnswerStore.prune`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from farthing.postgres.erasures import UNTIL_WRITTEN, covered, erase
 from farthing.postgres.pool import Database
 from farthing.types import StoredAnswer, utc_now
 
@@ -18,20 +19,24 @@ _GET = """
 SELECT namespace, model, payload, cost_microusd, created_at, expires_at FROM farthing.answers
 WHERE tenant = %s AND key = %s AND expires_at > %s
 """
-_PUT = """
+_PUT = f"""
 WITH stored AS (
   INSERT INTO farthing.answers AS a (tenant, key, namespace, model, payload, cost_microusd, created_at, expires_at)
   SELECT * FROM unnest(
     %s::text[], %s::bytea[], %s::text[], %s::text[], %s::bytea[], %s::bigint[], %s::timestamptz[], %s::timestamptz[]
-  )
+  ) AS g(tenant, key, namespace, model, payload, cost_microusd, created_at, expires_at)
+  WHERE NOT {covered("answers", "g", "g.created_at", by_user=False)}
   ON CONFLICT (tenant, key) DO UPDATE SET
     namespace = excluded.namespace, model = excluded.model, payload = excluded.payload, cost_microusd = excluded.cost_microusd,
     created_at = excluded.created_at, expires_at = excluded.expires_at
   WHERE a.created_at <= excluded.created_at
 )
 SELECT pg_notify('farthing_answers', notice) FROM unnest(%s::text[]) AS notice
-"""
+"""  # noqa: S608  # all parts are ours
 _KEYS = "SELECT key FROM farthing.answers WHERE expires_at > %s ORDER BY created_at DESC LIMIT %s"
+_FORGET = """
+DELETE FROM farthing.answers WHERE ctid = ANY (ARRAY(SELECT ctid FROM farthing.answers WHERE tenant = %(tenant)s LIMIT %(rows)s))
+"""
 # One worker prunes at a time; another one that comes meanwhile has nothing to do.
 _PRUNING = "SELECT pg_try_advisory_xact_lock(hashtextextended('farthing.answers.prune', 0))"
 _PRUNE_EXPIRED = """
@@ -92,6 +97,7 @@ class PostgresAnswers:
         keys = [row.key.hex() for row in rows]
         notices = [",".join(keys[start : start + _KEYS_PER_NOTICE]) for start in range(0, len(keys), _KEYS_PER_NOTICE)]
         async with self._database.service() as connection:
+            await connection.execute(UNTIL_WRITTEN)
             await connection.execute(_PUT, (*columns, notices))
 
     async def keys(self, limit: int) -> list[bytes]:
@@ -99,6 +105,17 @@ class PostgresAnswers:
         async with self._database.service() as connection:
             rows = await (await connection.execute(_KEYS, (self._clock(), limit), binary=True)).fetchall()
         return [bytes(key) for (key,) in rows]
+
+    async def forget(self, tenant: str) -> int:
+        """See `ports.AnswerStore.forget`. Other workers are told on the channel `retention`."""
+        async with self._database.service() as connection:
+            await erase(connection, tenant, "answers", None, self._clock())
+        forgotten, gone = 0, _PRUNE_ROWS
+        while gone == _PRUNE_ROWS:
+            async with self._database.service() as connection:
+                gone = (await connection.execute(_FORGET, {"tenant": tenant, "rows": _PRUNE_ROWS})).rowcount
+            forgotten += gone
+        return forgotten
 
     async def prune(self, max_rows: int) -> int:
         """See `ports.AnswerStore.prune`. Returns 0 when another worker is at it."""

@@ -6,17 +6,21 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from uuid import UUID
 
+from farthing.postgres.erasures import UNTIL_WRITTEN, covered, erase
 from farthing.postgres.pool import Database
-from farthing.types import StoredResponse, utc_now
+from farthing.types import StoredResponse, time_of, utc_now
 
 _PRUNE_ROWS = 1000
 """Deleted in one transaction, so that no pruning holds locks for long."""
 
-_PUT = """
+_PUT = f"""
 INSERT INTO farthing.responses (id, tenant, user_id, previous_id, payload, created_at, expires_at)
-SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::uuid[], %s::bytea[], %s::timestamptz[], %s::timestamptz[])
+SELECT g.id, g.tenant, g.user_id, g.previous_id, g.payload, g.created_at, g.expires_at
+FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::uuid[], %s::bytea[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[])
+  AS g(id, tenant, user_id, previous_id, payload, created_at, expires_at, arrived)
+WHERE NOT {covered("responses", "g", "g.arrived")}
 ON CONFLICT (tenant, id) DO NOTHING
-"""
+"""  # noqa: S608  # all parts are ours
 # The walk reads only what leads back; payloads are fetched when it is known which are wanted.
 _CHAIN = """
 WITH RECURSIVE chain AS (
@@ -35,7 +39,11 @@ UPDATE farthing.responses SET expires_at = %(until)s
 WHERE tenant = %(tenant)s AND id = ANY (%(ids)s) AND expires_at < %(until)s AND expires_at > %(now)s
 """
 _DELETE = "DELETE FROM farthing.responses WHERE tenant = %s AND id = %s AND expires_at > %s"
-_FORGET = "DELETE FROM farthing.responses WHERE tenant = %s AND user_id = %s"
+_FORGET = """
+DELETE FROM farthing.responses WHERE ctid = ANY (ARRAY(
+  SELECT ctid FROM farthing.responses WHERE tenant = %(tenant)s AND (%(user)s::text IS NULL OR user_id = %(user)s) LIMIT %(rows)s
+))
+"""
 # One worker prunes at a time; another one that comes meanwhile has nothing to do.
 _PRUNING = "SELECT pg_try_advisory_xact_lock(hashtextextended('farthing.responses.prune', 0))"
 _PRUNE_EXPIRED = """
@@ -75,8 +83,10 @@ class PostgresResponses:
             [turn.payload for turn in turns],
             [turn.created_at for turn in turns],
             [turn.expires_at for turn in turns],
+            [time_of(turn.id) for turn in turns],
         )
         async with self._database.service() as connection:
+            await connection.execute(UNTIL_WRITTEN)
             await connection.execute(_PUT, columns)
 
     async def chain(self, tenant: str, turn_id: UUID, *, most: int, most_bytes: int) -> list[StoredResponse]:
@@ -108,10 +118,16 @@ class PostgresResponses:
         async with self._database.service() as connection:
             return (await connection.execute(_DELETE, (tenant, turn_id, self._clock()))).rowcount == 1
 
-    async def forget(self, tenant: str, user_id: str) -> int:
+    async def forget(self, tenant: str, user_id: str | None) -> int:
         """See `ports.ResponseStore.forget`."""
         async with self._database.service() as connection:
-            return (await connection.execute(_FORGET, (tenant, user_id))).rowcount
+            await erase(connection, tenant, "responses", user_id, self._clock())
+        forgotten, gone = 0, _PRUNE_ROWS
+        while gone == _PRUNE_ROWS:
+            async with self._database.service() as connection:
+                gone = (await connection.execute(_FORGET, {"tenant": tenant, "user": user_id, "rows": _PRUNE_ROWS})).rowcount
+            forgotten += gone
+        return forgotten
 
     async def prune(self, *, rows_per_tenant: int, bytes_per_tenant: int, total_bytes: int) -> int:
         """See `ports.ResponseStore.prune`. Returns 0 when another worker is at it."""

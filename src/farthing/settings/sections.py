@@ -194,13 +194,27 @@ class GenerateSettings(Section):
 
 
 class RetentionSettings(Section):
-    """What is kept of prompts and answers is encrypted under this key."""
+    """What is kept of prompts and answers: under which key, and how much of it. See docs/retention.md."""
 
     encryption_key: SecretStr | None = None
     """32 bytes in base64, or a passphrase. Unless it is set, a key is made once in DATA/secret.key. Several hosts on one database need the
     same one."""
     old_encryption_keys: list[SecretStr] = []
     """Keys used before: what they sealed can still be read."""
+    default_ttl_s: Annotated[int, Field(ge=60, le=315_360_000)] = 2_592_000
+    """How long texts are kept for a tenant that does not say (30 days)."""
+    max_ttl_s: Annotated[int, Field(ge=60, le=315_360_000)] = 31_536_000
+    """The longest that a tenant may have its texts kept (a year)."""
+    max_bytes: Annotated[int, Field(ge=1024, le=2**26)] = 256 * 1024
+    """Of prompt and answer of one request together; what is longer is cut, and says so."""
+    max_rows: Count = 1_000_000
+    """Requests whose texts are kept, of all tenants; beyond it the oldest go."""
+    max_pending: Count = 2000
+    max_pending_bytes: Count = 32 * 2**20
+    """Texts that a worker holds until PostgreSQL has them. Beyond these, new ones are dropped, counted and logged."""
+    max_pending_s: Seconds = 300
+    """How long a worker holds a text while PostgreSQL is away."""
+    flush_interval_s: Seconds = 0.25
 
 
 class TelemetrySettings(Section):

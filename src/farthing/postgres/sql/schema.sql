@@ -161,6 +161,35 @@ CREATE TABLE farthing.responses (
 CREATE INDEX responses_expires_at ON farthing.responses (expires_at);
 CREATE INDEX responses_user_id ON farthing.responses (tenant, user_id) WHERE user_id IS NOT NULL;
 
+CREATE TABLE farthing.retention (
+  tenant text PRIMARY KEY,
+  enabled boolean NOT NULL,
+  ttl_s integer NOT NULL,
+  set_by uuid,
+  set_at timestamptz NOT NULL
+);
+
+CREATE TABLE farthing.transcripts (
+  request_id uuid PRIMARY KEY,
+  tenant text NOT NULL,
+  user_id text,
+  model text NOT NULL,
+  source text NOT NULL,
+  payload bytea NOT NULL,
+  at timestamptz NOT NULL,
+  expires_at timestamptz NOT NULL
+);
+CREATE INDEX transcripts_expires_at ON farthing.transcripts (expires_at);
+CREATE INDEX transcripts_user_id ON farthing.transcripts (tenant, user_id);
+
+CREATE TABLE farthing.erasures (
+  tenant text NOT NULL,
+  what text NOT NULL,
+  user_id text NOT NULL,
+  at timestamptz NOT NULL,
+  PRIMARY KEY (tenant, what, user_id)
+);
+
 -- Row-level security, forced on the owner too. A setting never made is NULL, one whose transaction has ended is empty: no row matches either.
 ALTER TABLE farthing.keys ENABLE ROW LEVEL SECURITY;
 ALTER TABLE farthing.keys FORCE ROW LEVEL SECURITY;
@@ -206,6 +235,24 @@ CREATE POLICY one_tenant ON farthing.responses TO farthing_app
   USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
 CREATE POLICY all_tenants ON farthing.responses TO farthing_service USING (true) WITH CHECK (true);
 
+ALTER TABLE farthing.retention ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.retention FORCE ROW LEVEL SECURITY;
+CREATE POLICY one_tenant ON farthing.retention TO farthing_app
+  USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
+CREATE POLICY all_tenants ON farthing.retention TO farthing_service USING (true) WITH CHECK (true);
+
+ALTER TABLE farthing.transcripts ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.transcripts FORCE ROW LEVEL SECURITY;
+CREATE POLICY one_tenant ON farthing.transcripts TO farthing_app
+  USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
+CREATE POLICY all_tenants ON farthing.transcripts TO farthing_service USING (true) WITH CHECK (true);
+
+ALTER TABLE farthing.erasures ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.erasures FORCE ROW LEVEL SECURITY;
+CREATE POLICY one_tenant ON farthing.erasures TO farthing_app
+  USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
+CREATE POLICY all_tenants ON farthing.erasures TO farthing_service USING (true) WITH CHECK (true);
+
 -- A tenant's own connection only reads. What is written is written by the service role, in batches over many tenants.
 GRANT USAGE ON SCHEMA farthing TO farthing_app, farthing_service;
 GRANT SELECT ON farthing.keys, farthing.ledger, farthing.ledger_daily, farthing.answers TO farthing_app;
@@ -216,3 +263,5 @@ GRANT SELECT ON farthing.budgets TO farthing_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.budgets, farthing.budget_spend, farthing.budget_leases TO farthing_service;
 GRANT SELECT ON farthing.responses TO farthing_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.responses TO farthing_service;
+GRANT SELECT ON farthing.retention, farthing.transcripts, farthing.erasures TO farthing_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.retention, farthing.transcripts, farthing.erasures TO farthing_service;

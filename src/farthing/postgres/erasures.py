@@ -1,0 +1,46 @@
+"""Erasures: what was deleted on request, and when, so that what arrived before and is still on its way is not stored afterwards.
+
+Who stores first takes `UNTIL_WRITTEN`, then leaves out what an erasure covers (`COVERED`); who erases first calls `erase`, then deletes.
+Whoever stores has therefore either committed before the erasure, and is deleted, or sees it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final, Literal
+
+from farthing.postgres.connection import Connection
+
+Erased = Literal["transcripts", "responses", "answers"]
+
+KEPT_FOR: Final = timedelta(days=7)
+"""Erasures are remembered for so long: nothing may be stored that arrived earlier than that."""
+
+_LOCK = "hashtextextended('farthing.erasures', 0)"
+UNTIL_WRITTEN = f"SELECT pg_advisory_xact_lock_shared({_LOCK})"
+"""In a statement of its own: the next one then sees every erasure that is committed."""
+ALONE = f"SELECT pg_advisory_xact_lock({_LOCK})"
+
+_ERASE = """
+INSERT INTO farthing.erasures AS e (tenant, what, user_id, at)
+VALUES (%(tenant)s, %(what)s, coalesce(%(user)s, ''), coalesce(%(at)s::timestamptz, clock_timestamp()))
+ON CONFLICT (tenant, what, user_id) DO UPDATE SET at = greatest(e.at, excluded.at)
+"""
+_NOTIFY = "SELECT pg_notify('farthing_retention', '')"
+FORGET_ERASURES = "DELETE FROM farthing.erasures WHERE at < %(now)s - %(kept_for)s"
+
+
+def covered(what: Erased, row: str, arrived: str, *, by_user: bool = True) -> str:
+    """The SQL condition that an erasure covers a row (an alias with `tenant` and, if `by_user`, `user_id`) that arrived at a time."""
+    users = f"e.user_id IN ('', coalesce({row}.user_id, ''))" if by_user else "e.user_id = ''"
+    return f"EXISTS (SELECT FROM farthing.erasures e WHERE e.tenant = {row}.tenant AND e.what = '{what}' AND {users} AND e.at >= {arrived})"  # noqa: S608 - our own names
+
+
+async def erase(connection: Connection, tenant: str, what: Erased, user: str | None, at: datetime | None = None) -> None:
+    """Note an erasure, of one user or (None) of the whole tenant. `at`: the database's own time unless it is given.
+
+    The transaction must end soon: writers wait for it.
+    """
+    await connection.execute(ALONE)
+    await connection.execute(_ERASE, {"tenant": tenant, "what": what, "user": user, "at": at})
+    await connection.execute(_NOTIFY)

@@ -1,0 +1,1 @@
+DROP TABLE farthing.erasures, farthing.transcripts, farthing.retention;

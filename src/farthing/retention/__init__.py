@@ -1,0 +1,1 @@
+"""Retention: prompts and answers of tenants that want them kept."""
