@@ -21,7 +21,7 @@ from uuid import uuid4
 import msgspec
 
 import startup
-from gateways import PEER_SETUPS, Gateway, Target, farthing, installed, instant
+from gateways import PEER_SETUPS, Gateway, Target, budgeted, farthing, installed, instant
 from load import Load, Probe, answered, check, run_wrk
 from processes import NotReady, end_daemons
 from results import Report, Scenario
@@ -90,7 +90,8 @@ def measure(given: argparse.Namespace, report: Report, work: Path, running: Exit
     gateways = start_all(given, report, work, running)
     targets = [gateway.target() for gateway in gateways]
     if ours := next((target for target in targets if target.name == "farthing"), None):
-        targets.insert(targets.index(ours) + 1, msgspec.structs.replace(ours, name="farthing-exact", repeat=True))
+        at = targets.index(ours) + 1
+        targets[at:at] = [budgeted(ours), msgspec.structs.replace(ours, name="farthing-exact", repeat=True)]
     able = {stream: [target for target in targets if answers_right(report, target, stream=stream)] for stream in (False, True)}
     load_in_rounds(given, report, able)
     if "ttfc" in given.only:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import msgspec
 
@@ -67,6 +69,22 @@ def farthing(work: Path, upstream: str, workers: int, *, local: bool = False) ->
     return Gateway(
         server=server, target=lambda: Target(name="farthing", url=url, model="fast", headers=_bearer(key_file.read_text().strip()))
     )
+
+
+def budgeted(ours: Target) -> Target:
+    """The same installation with a key that has a hard budget and all three limits, none of which is reached."""
+    url = urlsplit(ours.url)
+    body = {
+        "tenant": "bench",
+        "budget_usd": "100000/day",
+        "requests_per_minute": 100_000_000,
+        "tokens_per_minute": 1_000_000_000,
+        "concurrency": 10_000,
+    }
+    made = Request(f"{url.scheme}://{url.netloc}/admin/v1/keys", data=msgspec.json.encode(body), headers=ours.headers)  # noqa: S310 - our own
+    with urlopen(made, timeout=10) as answer:  # noqa: S310 - the same
+        key = msgspec.json.decode(answer.read())["key"]
+    return msgspec.structs.replace(ours, name="farthing-budgeted", headers=_bearer(key))
 
 
 def litellm(work: Path, upstream: str, workers: int) -> Gateway:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -79,6 +80,9 @@ def arguments() -> argparse.Namespace:
 
 
 async def soak(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    whole = asyncio.current_task()
+    assert whole is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, whole.cancel)  # clear away what was started
     provider = Provider(given.seed)
     async with provider.server:
         scene = Scene(folder, provider.server.base_url, workers=given.workers, local="model_kill" in given.faults)
@@ -96,6 +100,7 @@ async def run(given: argparse.Namespace, scene: Scene, provider: Provider) -> di
     callers = Callers(scene.farthing.url, tenants)
     weights = Weights(scene.farthing)
     weighing = asyncio.create_task(weights.run())
+    weighing.add_done_callback(lambda task: task.cancelled() or task.exception())
     faults = Faults(scene, provider, callers)
     began = time.monotonic()
     until, warm_at = began + given.minutes * 60, began + _WARM_S

@@ -6,8 +6,7 @@ Each wire format (OpenAI's, Anthropic's, our own) is a door that translates to t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from farthing.errors import ClientGone, FarthingError
 from farthing.http import parse
@@ -22,6 +21,26 @@ Admit = Callable[[str, Principal, Operation], str]
 """The fingerprint of a model that a principal may use for an operation; raises `ModelNotFound` or `NotAllowed`."""
 
 
+class _Entering:
+    """A context manager. A class and not a generator: it is entered with every request."""
+
+    __slots__ = ("_meter", "_request")
+
+    def __init__(self, meter: Meter, request: Request) -> None:
+        self._meter = meter
+        self._request = request
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, FarthingError):
+            self._meter.outcome(self._request, None, error)
+        elif isinstance(error, ClientLeft | asyncio.CancelledError):
+            gone = self._request.lifeline.cut_by or ClientGone("the client went away before its request was there")
+            self._meter.outcome(self._request, None, gone)
+
+
 class Passage:
     """The way from a door into the flow. Each method is one step; a refusal on the way is in the ledger by `entering`."""
 
@@ -31,15 +50,9 @@ class Passage:
         self._meter = meter
         self._settings = settings
 
-    @contextmanager
-    def entering(self, request: Request) -> Iterator[None]:
+    def entering(self, request: Request) -> _Entering:
         """Around all that happens to a request before `flow`: what is refused there is recorded, since the flow never sees it."""
-        try:
-            yield
-        except (FarthingError, ClientLeft, asyncio.CancelledError) as error:
-            gone = request.lifeline.cut_by or ClientGone("the client went away before its request was there")
-            self._meter.outcome(request, None, error if isinstance(error, FarthingError) else gone)
-            raise
+        return _Entering(self._meter, request)
 
     async def body(self, request: Request, scope: Scope, receive: Receive) -> bytes:
         """The body's bytes, bounded in size and time. Notes their number in `request.size`."""
