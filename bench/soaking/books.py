@@ -12,8 +12,8 @@ import psycopg
 from soaking.facts import Row
 
 _ROWS = """
-SELECT request_id::text, attempt, final, tenant, user_id, source, upstream_model, tokens_in, tokens_out, usage_source, cost_microusd, status,
-  error FROM farthing.ledger ORDER BY id
+SELECT request_id::text, attempt, final, tenant, task_type, source, upstream_model, tokens_in, tokens_out, usage_source, cost_microusd,
+  status, error FROM farthing.ledger ORDER BY id
 """
 _NAMES = ("request_id", "attempt", "final", "tenant", "ask_id", "source", "upstream_model", "tokens_in", "tokens_out", "usage_source")
 _SUMS = """
@@ -23,14 +23,18 @@ SELECT (at AT TIME ZONE 'UTC')::date AS day, tenant, key_id, left(coalesce(model
   sum(cost_microusd)::bigint AS spent_microusd, sum(saved_microusd)::bigint AS saved_microusd
 FROM farthing.ledger GROUP BY 1, 2, 3, 4, 5, 6
 """
-_DAILY = """day, tenant, key_id, model, source, notional, requests, attempts, errors, tokens_in, tokens_out, spent_microusd, saved_microusd"""
+_DAILY = """
+  day, tenant, key_id, model, source, notional, requests, attempts, errors, tokens_in, tokens_out, spent_microusd, saved_microusd
+"""
 _ROLLUP_DIFFERENCES = f"""
 SELECT count(*) FROM ((TABLE sums EXCEPT ALL SELECT {_DAILY} FROM farthing.ledger_daily)
   UNION ALL (SELECT {_DAILY} FROM farthing.ledger_daily EXCEPT ALL TABLE sums)) AS differing
 """  # noqa: S608 - our own names
 _BUDGETS = """
-SELECT b.tenant, b.limit_microusd, b.hard, coalesce((SELECT sum(s.spent_microusd) FROM farthing.budget_spend s WHERE s.budget_id = b.id), 0)::bigint,
-  coalesce((SELECT sum(l.cost_microusd) FROM farthing.ledger l WHERE l.key_id::text = b.subject AND l.price_source <> 'notional'), 0)::bigint
+SELECT b.tenant, b.limit_microusd, b.hard,
+  coalesce((SELECT sum(s.spent_microusd) FROM farthing.budget_spend s WHERE s.budget_id = b.id), 0)::bigint,
+  coalesce((SELECT sum(l.cost_microusd) FROM farthing.ledger l
+    WHERE l.key_id::text = b.subject AND l.price_source <> 'notional'), 0)::bigint
 FROM farthing.budgets b WHERE b.scope = 'key'
 """
 
@@ -52,11 +56,15 @@ async def settled(spool: Path, within_s: float = 60.0) -> float | None:
     began = time.monotonic()
     quiet = 0
     while time.monotonic() - began < within_s:
-        quiet = quiet + 1 if not any(_size(path) for path in spool.glob("*.jsonl")) else 0
+        quiet = 0 if await asyncio.to_thread(_waiting, spool) else quiet + 1
         if quiet == 8:  # longer than a pump's pause: nothing in its memory either
             return time.monotonic() - began
         await asyncio.sleep(0.25)
     return None
+
+
+def _waiting(spool: Path) -> bool:
+    return any(_size(path) for path in spool.glob("*.jsonl"))
 
 
 def _size(path: Path) -> int:

@@ -15,6 +15,9 @@ from soaking.facts import Ask, Tenant, Try
 TIMEOUT_S = 45.0
 MAX_TOKENS = 96
 _LIMIT_CODES = frozenset({"insufficient_quota", "rate_limit_exceeded", "budget_unverified"})
+_ASK = "x-farthing-task-type"
+"""What the ledger keeps with each row and nothing else looks at."""
+_USERS = 50
 _Error = openai.APIError | anthropic.APIError
 
 
@@ -41,7 +44,7 @@ class _Body(httpx2.AsyncByteStream):
 
 
 class _Watched(httpx2.AsyncBaseTransport):
-    """Writes down each request as a `Try` of the question that its header `x-farthing-user` names."""
+    """Writes down each request as a `Try` of the question that its header `x-farthing-task-type` names."""
 
     def __init__(self, asks: dict[str, Ask]) -> None:
         # Connections are given up soon, so that the load finds its way to all workers, new ones too.
@@ -50,7 +53,7 @@ class _Watched(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         tried = Try(at=time.monotonic())
-        self._asks[request.headers["x-farthing-user"]].tries.append(tried)
+        self._asks[request.headers[_ASK]].tries.append(tried)
         try:
             response = await self._inner.handle_async_request(request)
         except httpx2.TransportError as failed:
@@ -116,7 +119,7 @@ class Callers:
             "max_tokens": MAX_TOKENS if ask.model != "local" else 8,
             "messages": [{"role": "user", "content": ask.question}],
             "metadata": {"ask": ask.id},
-            "extra_headers": {"x-farthing-user": ask.id},
+            "extra_headers": _headers(ask),
         }
         if not ask.stream:
             answer = await create(**common)  # type: ignore[call-overload]  # one set of arguments for both shapes
@@ -136,21 +139,21 @@ class Callers:
             "model": ask.model,
             "input": ask.question,
             "max_output_tokens": MAX_TOKENS,
-            "extra_headers": {"x-farthing-user": ask.id},
+            "extra_headers": _headers(ask),
         }
         if not ask.stream:
             answer = await create(**common)  # type: ignore[call-overload]  # as above
             ask.text = answer.output_text
             return bool(answer.status == "completed")
+        finished = False
         async for event in await create(**common, stream=True):  # type: ignore[call-overload]  # as above
             if event.type == "response.output_text.delta":
                 ask.text += event.delta
             elif event.type in {"error", "response.failed"}:
                 ask.code = event.type
                 raise openai.APIError("the stream broke", request=httpx2.Request("POST", "/v1/responses"), body=None)
-            elif event.type == "response.completed":
-                return True
-        return False
+            finished = finished or event.type == "response.completed"
+        return finished
 
     async def _messages(self, ask: Ask) -> bool:
         create = self._anthropic[ask.tenant].messages.create
@@ -158,18 +161,22 @@ class Callers:
             "model": ask.model,
             "max_tokens": MAX_TOKENS,
             "messages": [{"role": "user", "content": ask.question}],
-            "extra_headers": {"x-farthing-user": ask.id},
+            "extra_headers": _headers(ask),
         }
         if not ask.stream:
             answer = await create(**common)  # type: ignore[call-overload]  # as above
             ask.text = "".join(block.text for block in answer.content if block.type == "text")
             return answer.stop_reason is not None
+        finished = False
         async for event in await create(**common, stream=True):  # type: ignore[call-overload]  # as above
             if event.type == "content_block_delta" and event.delta.type == "text_delta":
                 ask.text += event.delta.text
-            elif event.type == "message_stop":
-                return True
-        return False
+            finished = finished or event.type == "message_stop"
+        return finished
+
+
+def _headers(ask: Ask) -> dict[str, str]:
+    return {_ASK: ask.id, "x-farthing-user": f"user-{int(ask.at * 1000) % _USERS}"}
 
 
 def _judge(ask: Ask, error: _Error) -> None:

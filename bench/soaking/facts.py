@@ -33,7 +33,7 @@ class Try(msgspec.Struct, kw_only=True):
 
 
 class Ask(msgspec.Struct, kw_only=True):
-    """One question of an application. `id` is also the ledger's `user_id`, and the upstream sees it."""
+    """One question of an application. `id` is also the ledger's `task_type`, and the upstream sees it."""
 
     id: str
     tenant: str

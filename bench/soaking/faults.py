@@ -26,8 +26,10 @@ ALL = (
     "disk_full_postgres_stop",
     "model_kill",
     "worker_kill",
+    "worker_kill_postgres_stop",
     "reload",
 )
+_SUDDEN = frozenset({"reload", "model_kill", "worker_kill"})
 _RECOVER_S = 60.0
 _IN_A_ROW = 12
 """Looks at /readyz, each on a new connection, so that most likely every worker has answered."""
@@ -44,7 +46,7 @@ class Faults:
         self.windows: list[Window] = []
 
     async def run(self, names: list[str], until: float, slot_s: float) -> None:
-        """Each in its slot, again and again. A fault lasts about half of its slot and never begins where it could not end before `until`."""
+        """Each in its slot, again and again. A fault lasts about half of its slot, and none begins that could not end before `until`."""
         at = 0
         while time.monotonic() + slot_s <= until and names:
             begins = time.monotonic()
@@ -56,7 +58,7 @@ class Faults:
         window = Window(fault=name, began=time.monotonic())
         self.windows.append(window)
         async with self._befall(name, window):
-            await asyncio.sleep(lasts_s if name not in {"reload", "model_kill"} else 0.1)
+            await asyncio.sleep(lasts_s if name not in _SUDDEN else 0.0)
         window.ended = time.monotonic()
         well = self._well(name, window)
         while time.monotonic() - window.ended < _RECOVER_S:
@@ -82,6 +84,12 @@ class Faults:
             scene.hang_database()
             yield
             scene.resume_database()
+        elif name == "worker_kill_postgres_stop":
+            await scene.stop_database()
+            await asyncio.sleep(2)  # by then the dead will leave entries behind that are nowhere but on disk
+            self._kill(scene.farthing.worker_pids()[:1], window)
+            yield
+            await scene.database.start()
         elif name == "disk_full":
             with scene.full_disk():
                 yield
@@ -100,7 +108,9 @@ class Faults:
             os.kill(farthing.pid, signal.SIGHUP)
             window.note = f"at {time.time()}"
             return
-        pids = farthing.worker_pids()[:2] if name == "worker_kill" else farthing.chat_pids()
+        self._kill(farthing.worker_pids()[:2] if name == "worker_kill" else farthing.chat_pids(), window)
+
+    def _kill(self, pids: list[int], window: Window) -> None:
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
             window.killed_at.append(time.monotonic())
@@ -120,7 +130,11 @@ class Faults:
     def _ready(self) -> bool:
         """All workers are there, and nothing is away."""
         farthing = self._scene.farthing
-        if len(farthing.worker_pids()) != self._workers:
+        workers = farthing.worker_pids()
+        at_work = {
+            int(path.name.split("-")[1]) for path in (farthing.data / "run").glob("metrics-[0-9]*-*.json")
+        }  # written once they serve
+        if len(workers) != self._workers or not at_work.issuperset(workers):
             return False
         for _ in range(_IN_A_ROW):
             status, body = farthing.get("/readyz")

@@ -69,8 +69,9 @@ class Judge:
         self._served = served
         self._by_nonce = {one.nonce: one for one in served}
         self._may = {tenant.name: tenant.may for tenant in tenants}
-        self._deaths = [at for window in windows if window.fault == "worker_kill" for at in window.killed_at]
+        self._deaths = [at for window in windows if "worker_kill" in window.fault for at in window.killed_at]
         self._unchecked = unchecked
+        self._excused: set[tuple[str, int]] = set()
         self.verdict = Verdict()
 
     def judge(self, rows: Sequence[Row]) -> Verdict:
@@ -82,8 +83,8 @@ class Judge:
         return self.verdict
 
     def _end_of(self, ask: Ask) -> None:
-        verdict, what = self.verdict, f"{ask.id} {ask.tenant} {ask.door}{' stream' if ask.stream else ''} {ask.model}: {ask.outcome} {ask.code}"
-        code = ask.code or "?"
+        verdict, code = self.verdict, ask.code or "?"
+        what = f"{ask.id} {ask.tenant} {ask.door}{' stream' if ask.stream else ''} {ask.model}: {ask.outcome} {code}"
         match ask.outcome:
             case "answered":
                 if why := self._wrong(ask):
@@ -112,18 +113,19 @@ class Judge:
             return None if ask.text else "it is empty"
         parts = ask.text.split(" | ")
         one = self._by_nonce.get(parts[1]) if len(parts) > 2 else None
+        owner = self._asks.get(one.ask_id) if one else None
+        why = None
         if one is None:
-            return f"the upstream never said {ask.text[:120]!r}"
-        if parts[0] != ask.question:
-            return f"the question was {ask.question!r}, the answer is to {parts[0]!r}"
-        if ask.text != one.text:
-            return f"{ask.text!r} is not what the upstream said, {one.text!r}"
-        owner = self._asks.get(one.ask_id)
-        if owner is None or owner.tenant != ask.tenant:
-            return f"it was made for the tenant {owner.tenant if owner else None}"
-        if ask.tries[-1].source == "model" and owner is not ask:
-            return f"it is said to be a model's answer, and was made for {owner.id}"
-        return None
+            why = f"the upstream never said {ask.text[:120]!r}"
+        elif parts[0] != ask.question:
+            why = f"the question was {ask.question!r}, the answer is to {parts[0]!r}"
+        elif ask.text != one.text:
+            why = f"{ask.text!r} is not what the upstream said, {one.text!r}"
+        elif owner is None or owner.tenant != ask.tenant:
+            why = f"it was made for the tenant {owner.tenant if owner else None}"
+        elif ask.tries[-1].source == "model" and owner is not ask:
+            why = f"it is said to be a model's answer, and was made for {owner.id}"
+        return why
 
     def _died(self, tried: Try) -> bool:
         ended = tried.ended
@@ -200,8 +202,12 @@ class Judge:
                     verdict.misbilled.add(f"{one.ask_id} at {one.model}: the provider answered for {one.cost}, the ledger says {said}")
 
     def _unbilled(self, one: Served) -> None:
-        tenant = self._asks[one.ask_id].tenant if one.ask_id in self._asks else "?"
-        if any(at - one.took_s - 3 <= one.at <= at + 0.2 for at in self._deaths):
+        """Only a try that was under way when its worker died explains it, and only once."""
+        ask = self._asks.get(one.ask_id)
+        tenant = ask.tenant if ask else "?"
+        died = [at for at, tried in enumerate(ask.tries) if self._died(tried) and (one.ask_id, at) not in self._excused] if ask else []
+        if died:
+            self._excused.add((one.ask_id, died[0]))
             self.verdict.died_cost[tenant] += one.cost
         else:
             self.verdict.lost_rows.add(f"{one.ask_id} of {tenant} at {one.model}: answered for {one.cost} micro-dollars, and no row")

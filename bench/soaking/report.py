@@ -13,7 +13,17 @@ from soaking.facts import Ask, Tenant, Window
 from soaking.judge import Finding, Verdict
 from soaking.weights import Weights
 
-MUST_BE_ZERO = ("wrong", "lost", "doubled", "lost_rows", "misbilled", "overspend_beyond_bound_microusd", "rollup_differences", "unsettled")
+MUST_BE_ZERO = (
+    "wrong",
+    "lost",
+    "doubled",
+    "lost_rows",
+    "misbilled",
+    "overspend_beyond_bound_microusd",
+    "rollup_differences",
+    "unsettled",
+    "never_well_again",
+)
 BOUND_MICROUSD = 0
 """Every question of a soak names its `max_tokens` and its upstream keeps to it: no attempt costs more than what was reserved for it."""
 
@@ -65,8 +75,11 @@ def document(
             "settled_after_s": None if settled_s is None else round(settled_s, 2),
         },
         "unsettled": int(settled_s is None),
+        "never_well_again": sum(window.recovered is None for window in windows),
         "rollup_differences": books.rollup_differences,
-        "budgets": books.budgets,
+        "budgets": {
+            tenant: {**budget, "spent_at_first_refusal": _first_refusal(books, tenant)} for tenant, budget in books.budgets.items()
+        },
         "overspend_microusd": overspend,
         "overspend_bound_microusd": BOUND_MICROUSD,
         "overspend_beyond_bound_microusd": max(0, overspend - BOUND_MICROUSD),
@@ -97,6 +110,17 @@ def _overspend(books: Books, tenants: list[Tenant], verdict: Verdict) -> tuple[i
             by_ledger += over
             unknown += max(0, spent + verdict.died_cost[tenant.name] - tenant.hard_limit) - over
     return by_ledger, unknown
+
+
+def _first_refusal(books: Books, tenant: str) -> float | None:
+    """The share of its budget that a tenant had spent when it was first refused for it; rows come in the order of time."""
+    spent = 0
+    for row in books.rows:
+        if row.tenant == tenant:
+            if row.error == "insufficient_quota":
+                return round(spent / int(books.budgets[tenant]["limit_microusd"]), 4)
+            spent += row.cost
+    return None
 
 
 def _told(window: Window, warm_at: float) -> dict[str, Any]:
@@ -137,7 +161,10 @@ def _connection_errors(asks: dict[str, Ask], windows: list[Window]) -> dict[str,
     """Tries that broke, by the fault that they broke in. The SDK repeats them unless a stream had begun."""
     return dict(
         Counter(
-            f"{_during(tried.ended or tried.at, windows)}: {tried.error}" for ask in asks.values() for tried in ask.tries if tried.error is not None
+            f"{_during(tried.ended or tried.at, windows)}: {tried.error}"
+            for ask in asks.values()
+            for tried in ask.tries
+            if tried.error is not None
         )
     )
 

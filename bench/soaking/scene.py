@@ -65,7 +65,7 @@ class Scene:
         ledger.mkdir(parents=True, exist_ok=True)
         mount = ["mount", "-t", "tmpfs", "-o", f"size={_SPOOL_BYTES},mode=700", "farthing-soak", str(ledger)]
         with suppress(OSError):
-            self._mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+            self._mounted = (await asyncio.to_thread(subprocess.run, mount, capture_output=True, check=False)).returncode == 0
         self.spool = f"tmpfs of {_SPOOL_BYTES} bytes" if self._mounted else "RLIMIT_FSIZE of 0 on the workers (no right to mount)"
         await asyncio.to_thread(self.farthing.start)
 
@@ -77,7 +77,7 @@ class Scene:
         finally:
             await self.database.stop()
             if self._mounted:
-                subprocess.run(["umount", str(self.farthing.data / "ledger")], check=False)
+                await asyncio.to_thread(subprocess.run, ["umount", str(self.farthing.data / "ledger")], check=False)
 
     async def tenants(self, hard_usd: float) -> list[Tenant]:
         """Keys of five tenants: one roomy, one that runs out, one slow, one that is only warned, one without anything."""
@@ -139,6 +139,7 @@ class Scene:
 
     @contextmanager
     def _no_growth(self) -> Iterator[None]:
+        """For where nobody may mount: no file of a worker may grow, its log included."""
         limited = {}
         for pid in self.farthing.worker_pids():
             limited[pid] = resource.prlimit(pid, resource.RLIMIT_FSIZE)
@@ -149,5 +150,3 @@ class Scene:
             for pid, before in limited.items():
                 with suppress(ProcessLookupError):
                     resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
-
-

@@ -16,7 +16,7 @@ MODELS = ("one", "two", "spare")
 PRICE_IN, PRICE_OUT = 100, 200
 """Micro-dollars a token: dear, so that budgets run out."""
 ASK_ID = re.compile(r"ask-[0-9]{8}-[0-9a-f]{6}")
-FILLER = "A farthing was a quarter of a penny, and the smallest coin of its time.".split(" ")
+FILLER = ("A", "farthing", "was", "a", "quarter", "of", "a", "penny,", "and", "the", "smallest", "coin", "of", "its", "time.")
 _RETRY_AFTER = "1"
 FAULTS = ("500", "429", "stall_first", "stall_middle", "reset", "drip", "malformed")
 
@@ -37,8 +37,8 @@ class Provider:
             "stall_first": lambda _body, _events: Reply(parts=(STALL,), raw=True),
             "stall_middle": lambda body, events: _broken(body, events, STALL),
             "reset": lambda body, events: _broken(body, events, RESET),
-            "drip": lambda body, events: _dripping(body, events),
-            "malformed": lambda body, events: _malformed(body, events),
+            "drip": _dripping,
+            "malformed": _malformed,
         }
 
     def _answer(self, received: Received) -> Reply:

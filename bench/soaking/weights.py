@@ -14,7 +14,7 @@ from farthing.testing.installation import Installation
 _EVERY_S = 0.5
 _YOUNG_S = 30.0
 """A worker's memory counts from then on: before, its caches and pools fill."""
-_LEAST_SAMPLES = 40
+_LEAST_SAMPLES = 120
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 

@@ -20,6 +20,8 @@ from farthing.flow import Parts, request_flow
 from farthing.http.admin import AdminDoors, door
 from farthing.http.admin_budgets import BudgetDoors
 from farthing.http.admin_keys import KeyDoors
+from farthing.http.admin_requests import RequestDoors
+from farthing.http.admin_retention import RetentionDoors
 from farthing.http.auth import KeyRing
 from farthing.http.completions.doors import CompletionsDoor
 from farthing.http.generate import GenerateDoors
@@ -35,14 +37,30 @@ from farthing.http.responses.doors import ResponsesDoors
 from farthing.http.server import Gateway, Opening
 from farthing.logs import RequestLog
 from farthing.orders import Runtime
-from farthing.ports import AnswerStore, BudgetStore, Changes, KeyStore, LedgerStore, Provider, ResponseStore
+from farthing.ports import (
+    AnswerStore,
+    BudgetStore,
+    Changes,
+    KeyStore,
+    LedgerStore,
+    Provider,
+    RequestRecords,
+    ResponseStore,
+    RetentionStore,
+)
 from farthing.postgres.answers import PostgresAnswers
 from farthing.postgres.budgets import PostgresBudgets
 from farthing.postgres.changes import PostgresChanges
 from farthing.postgres.keys import PostgresKeys
 from farthing.postgres.ledger import PostgresLedger
 from farthing.postgres.pool import Database
+from farthing.postgres.requests import PostgresRequests
 from farthing.postgres.responses import PostgresResponses
+from farthing.postgres.retention import PostgresRetention
+from farthing.retention.policies import Policies
+from farthing.retention.recorder import Recorder
+from farthing.retention.transcript import Sealing
+from farthing.retention.writer import TranscriptWriter
 from farthing.routing.assignment import Assignment
 from farthing.routing.catalogue import Catalogue
 from farthing.routing.dispatch import Dispatch
@@ -55,8 +73,9 @@ from farthing.spend.calls import ModelCalls
 from farthing.spend.journal import Journal
 from farthing.spend.leases import Leases
 from farthing.spend.lengths import Lengths
+from farthing.spend.limit_rules import LimitRules
 from farthing.spend.limit_table import LimitTable, columns_for
-from farthing.spend.limits import KeyLimits, LimitRules, TokenRates
+from farthing.spend.limits import KeyLimits, TokenRates
 from farthing.spend.meter import LedgerMeter, Observer
 from farthing.spend.price_book import PriceBook, open_book
 from farthing.spend.pump import Pump
@@ -85,6 +104,8 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     budgets: BudgetStore
     answers: AnswerStore
     responses: ResponseStore
+    retention: RetentionStore
+    requests: RequestRecords
     changes: Changes | None
     database: Database | None = None
 
@@ -103,6 +124,8 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         budgets=PostgresBudgets(database),
         answers=PostgresAnswers(database),
         responses=PostgresResponses(database),
+        retention=PostgresRetention(database),
+        requests=PostgresRequests(database),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
         database=database,
     )
@@ -134,9 +157,17 @@ class Farthing:
         )
         self._ring = KeyRing(stores.keys, settings.keys, Snapshot(settings.data / "snapshot", "keys", KeyRecord))
         self._memory = MemoryTier(settings.cache.exact.max_bytes)
-        self._shared = SharedTier(stores.answers, settings.cache.exact)
+        cipher = _cipher(settings)
+        keyed = settings.retention.encryption_key is not None
+        # Under the key of one host's data folder the others could not read it.
+        self._shared = SharedTier(stores.answers, settings.cache.exact, cipher if keyed else None)
         self._exact = ExactCache(settings.cache.exact, self._memory, self._shared)
-        self._conversations = Conversations(stores.responses, _cipher(settings), settings.responses)
+        self._conversations = Conversations(stores.responses, cipher, settings.responses)
+        self._sealing = Sealing(cipher, settings.retention.max_bytes)
+        self._transcripts = TranscriptWriter(stores.retention, self._sealing, settings.retention)
+        self._policies = Policies(
+            stores.retention, self._exact.flush, able=keyed, refresh_s=settings.keys.refresh_s, most=settings.keys.max_cached
+        )
         bounds = settings.limits
         rules = LimitRules(bounds)
         table = LimitTable(settings.data / "run", rows=bounds.max_keys, columns=columns_for(settings.server.workers))
@@ -180,7 +211,17 @@ class Farthing:
         settings, meter, catalogue = self._settings, self._meter, self._catalogue
         exact = self._exact if settings.cache.exact.enabled else None
         dispatch = Dispatch(catalogue, meter, self._purse, partial(_free_model, settings.budgets))
-        flow = request_flow(Parts(account=Account(meter), admission=self._admission, exact=exact, calls=self._calls, dispatch=dispatch))
+        recorder = Recorder(self._policies, self._transcripts)
+        flow = request_flow(
+            Parts(
+                account=Account(meter),
+                admission=self._admission,
+                recorder=recorder,
+                exact=exact,
+                calls=self._calls,
+                dispatch=dispatch,
+            )
+        )
         passage = Passage(flow, catalogue.admit, meter, settings.server)
         openai = OpenAIDoors(passage, partial(_visible, catalogue))
         messages = MessagesDoors(passage)
@@ -191,7 +232,10 @@ class Farthing:
         known = frozenset(models_of(settings))
         stores = self._stores
         keys = KeyDoors(stores.keys, self._ring, stores.budgets, known, settings.server)
-        admin = AdminDoors(keys, BudgetDoors(stores.budgets, stores.keys, settings.server), stores.ledger)
+        budgets = BudgetDoors(stores.budgets, stores.keys, settings.server)
+        retention = RetentionDoors(stores.retention, stores.responses, stores.answers, settings.retention, settings.server)
+        requests = RequestDoors(stores.requests, stores.retention, self._sealing.open)
+        admin = AdminDoors(keys, budgets, retention, requests, stores.ledger)
         doors = {
             "/v1/chat/completions": Opening(door=openai.chat, methods=_POST, spends=True),
             "/v1/embeddings": Opening(door=openai.embeddings, methods=_POST, spends=True),
@@ -237,6 +281,10 @@ class Farthing:
         counter(names.CACHE_DROPPED, "Answers that found the write queue full.", lambda: self._shared.dropped)
         gauge(names.RESPONSES_PENDING, "Turns of conversations that the store does not have yet.", lambda: self._conversations.pending)
         counter(names.RESPONSES_DROPPED, "Turns of conversations that were lost.", lambda: self._conversations.dropped)
+        gauge(names.RETENTION_PENDING, "Transcripts that the store does not have yet.", lambda: len(self._transcripts))
+        counter(names.RETENTION_STORED, "Transcripts that were stored.", lambda: self._transcripts.stored)
+        counter(names.RETENTION_DROPPED, "Transcripts for which there was no room, or no database.", lambda: self._transcripts.dropped)
+        counter(names.RETENTION_PRUNED, "Transcripts that expired or were too many.", lambda: self._transcripts.pruned)
         gauge(names.FLIGHTS, "Cache misses under way that others may join.", lambda: self._exact.flights)
         gauge(names.IN_FLIGHT, "Requests under way.", lambda: self.asgi.in_flight)
         gauge(names.UPSTREAM_CONNECTIONS, "Sockets to providers.", self._upstream_connections)
@@ -252,6 +300,8 @@ class Farthing:
         for limit in self._limits.refused:
             counter(names.LIMITED, refused, partial(self._limits.refused.__getitem__, limit), attributes={names.LIMIT: limit})
         counter(names.LIMITED, refused, lambda: self._calls.refused, attributes={names.LIMIT: "calls"})
+        counter(names.BUDGET_REFUSED, "Attempts refused by a hard budget, or for want of a price.", lambda: self._purse.refused)
+        gauge(names.BUDGET_STORE_AWAY, "1 while budgets cannot be renewed.", lambda: int(self._leases.away), merge="max")
         counter(names.LIMITS_UNCOUNTED, "Requests that limits could not count: no file, or no row in it.", lambda: self._limits.uncounted)
 
     def _upstream_connections(self) -> int:
@@ -277,6 +327,9 @@ class Farthing:
         start("answers", self._shared.run)
         start("responses", self._conversations.run)
         start("old responses", self._conversations.prune)
+        start("retention", self._policies.run)
+        start("transcripts", self._transcripts.run)
+        start("old transcripts", self._transcripts.prune)
         start("metrics", partial(self._metrics.run, self._metrics_dir / f"metrics-{self._runtime.worker}.json", _METRICS_EVERY_S))
         if not self._local_up:
             start("local model", self._await_local)
@@ -326,6 +379,8 @@ class Farthing:
             await self._ring.reload()
         elif channel == "budgets":
             await self._budgets.reload()
+        elif channel == "retention":
+            await self._policies.reload()
         elif payload:
             self._shared.learn([bytes.fromhex(key) for key in payload.split(",")])
         else:
@@ -347,6 +402,7 @@ class Farthing:
                 await self._leases.release()
                 await self._shared.drain()
                 await self._conversations.drain()
+                await self._transcripts.drain()
         except (FarthingError, TimeoutError):
             _log.warning("the database is away at the end; ledger entries wait on disk for the next start")
             if self._conversations.pending:

@@ -176,23 +176,27 @@ def _window(match: re.Match[str]) -> Window:
     raise InvalidRequest(f"there is no window {match['window']!r}: {_HOW}", param="budget_usd")
 
 
-def budget_id(scope: Scope, tenant: str | None, subject: str, window: Window) -> UUID:
-    """There is one budget of a scope, subject and window: making it again changes its limit, and its spend and leases outlive a restart."""
-    return uuid5(NAMESPACE_URL, f"farthing:budget:{scope}:{tenant or ''}:{subject}:{window}")
+def new_budget(
+    scope: Scope, tenant: str | None, subject: str, text: str, at: datetime, *, origin: Literal["api", "settings"] = "api"
+) -> Budget:
+    """The budget that a text such as `5/day` says. Raises `InvalidRequest`.
 
-
-def settings_budget(scope: Scope, subject: str, text: str, now: datetime) -> Budget:
-    """A budget of the settings file. Raises `InvalidRequest`."""
+    There is one of a scope, subject and window: making it again changes its limit, and its spend and leases outlive a restart.
+    """
     limit, window, hard = parse(text)
-    tenant = subject if scope == "tenant" else None
     return Budget(
-        id=budget_id(scope, tenant, subject, window),
+        id=uuid5(NAMESPACE_URL, f"farthing:budget:{scope}:{tenant or ''}:{subject}:{window}"),
         scope=scope,
         subject=subject,
         tenant=tenant,
         limit_microusd=limit,
         window=window,
         hard=hard,
-        origin="settings",
-        created_at=now,
+        origin=origin,
+        created_at=at,
     )
+
+
+def settings_budget(scope: Scope, subject: str, text: str, at: datetime) -> Budget:
+    """A budget of the settings file. Raises `InvalidRequest`."""
+    return new_budget(scope, subject if scope == "tenant" else None, subject, text, at, origin="settings")

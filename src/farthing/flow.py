@@ -6,6 +6,7 @@ import msgspec
 
 from farthing.caching.exact import ExactCache
 from farthing.pipeline.stage import Next, Stage, compose
+from farthing.retention.recorder import Recorder
 from farthing.routing.dispatch import Dispatch
 from farthing.spend.account import Account
 from farthing.spend.admission import Admission
@@ -17,6 +18,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
 
     account: Account
     admission: Admission
+    recorder: Recorder
     exact: ExactCache | None
     calls: ModelCalls
     dispatch: Dispatch
@@ -25,13 +27,15 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
 def request_flow(parts: Parts) -> Next:
     """Put the stages together.
 
-    `account` wraps all, so that each request is in the ledger once, whatever happens. `admission` holds keys to their limits. The cache
+    `account` wraps all, so that each request is in the ledger once, whatever happens. `admission` holds keys to their limits.
+    `recorder` keeps the texts of tenants that want it, whatever answers them. The cache
     answers before anything is paid for; what it cannot answer waits in `calls` for the worker to have a hand free.
     `dispatch` owns attempts, fallback and cancellation.
     """
     stages: list[Stage | None] = [
         parts.account,
         parts.admission,
+        parts.recorder,
         parts.exact,
         parts.calls,
     ]

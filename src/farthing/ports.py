@@ -95,6 +95,9 @@ class BudgetStore(Protocol):
     async def release(self, worker: str) -> None:
         """Forget all leases of a worker that has ended and whose entries are all in the ledger."""
 
+    async def prune(self) -> None:
+        """Delete what no window counts any more, and leases that lapsed long ago."""
+
 
 class Reservation(Protocol):
     """Money and tokens kept for one attempt. `settle` is called exactly once, whatever becomes of the attempt; it never waits."""
@@ -183,8 +186,10 @@ class RetentionStore(Protocol):
         """Set a tenant's policy and tell other workers. Texts that would live longer than its `ttl_s` live no longer than that."""
 
     async def put(self, transcripts: Sequence[NewTranscript]) -> int:
-        """Store texts, all or none but for those that are left out: of tenants that do not want them (any more), stored already, or
-        arrived before what `forget` has deleted. Returns how many were stored. They live as long as their tenant's policy says now.
+        """Store texts, to live as long as their tenant's policy says now. Returns how many were stored.
+
+        All or none, but for those that are left out: of tenants that do not want them (any more), stored already, or arrived before
+        what `forget` has deleted.
         """
 
     async def get(self, request_id: UUID) -> StoredTranscript | None:
@@ -217,9 +222,9 @@ class Changes(Protocol):
     """News from other workers on the same database."""
 
     def watch(self) -> AsyncIterator[tuple[str, str]]:
-        """Yield (channel, payload) as it happens: `keys` (payload: nothing; reload), `answers` (payload: keys in hex, comma-separated),
-        `budgets`, `retention` (nothing; reload).
+        """Yield (channel, payload) as it happens.
 
+        `answers` (payload: keys in hex, comma-separated); `keys`, `budgets`, `retention` (payload: nothing; reload).
         Ends or raises when the connection is lost; the caller waits, watches again, and reloads what it may have missed.
         """
 

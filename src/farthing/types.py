@@ -426,7 +426,7 @@ class RetentionPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NewTranscript(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The texts of one request on their way to the store, sealed. `arrived_ns` is `time.perf_counter_ns()` of this process at its arrival."""
+    """The texts of one request on their way to the store, sealed. `arrived_ns`: `time.perf_counter_ns()` of this process at its arrival."""
 
     request_id: UUID
     tenant: str

@@ -223,7 +223,7 @@ async def test_odd_model_names_are_unknown_models(name: str, strict: Installatio
     assert len(answer[2]["error"]["message"]) < 1000
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/chat", "/v1/chat/completions/", "/v1/completions", "/admin", "/../etc/passwd", "//"])
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/chat", "/v1/chat/completions/", "/v1/complete", "/admin", "/../etc/passwd", "//"])
 async def test_unknown_door_is_an_error_object(path: str, strict: Installation, strict_probe: Probe) -> None:
     async with strict_probe.adds(requests=0):
         check(await post(strict, b"{}", path), 404, "not_found")

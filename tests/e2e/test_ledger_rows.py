@@ -35,7 +35,7 @@ def test_a_row_says_who_asked_what_and_what_it_cost(books: Installation, key: st
     said = {name: row[name] for name in ("tenant", "user_id", "tier", "operation", "purpose", "source", "route", "task_type", "stream")}
     assert said == {
         "tenant": "rows",
-        "user_id": "grace",
+        "user_id": "ada",  # the key was made for her: it speaks for nobody else
         "tier": "pro",
         "operation": "chat",
         "purpose": "answer",

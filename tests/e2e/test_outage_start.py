@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 from conftest import scripted
-from inside import add_up, ask, eventually, new_key, once_each, query
+from inside import NO_TLS, add_up, ask, eventually, new_key, once_each
 from postgres_proxy import Outpost, PostgresProxy, database_behind
 
 from farthing.testing.installation import Installation
@@ -49,34 +50,44 @@ def test_a_new_installation_waits_for_its_database_and_says_so(outpost: Outpost,
         proxy.back()
         starting.result(60)
     assert ask(outpost, outpost.key, "at last").status_code == 200
-    assert outpost.log.read_text(encoding="utf-8").count(outpost.key) == 1, "the admin key is printed when it is of use"
+    eventually(lambda: outpost.key in outpost.log.read_text(encoding="utf-8"), "the admin key is printed when it is of use")
+    assert outpost.log.read_text(encoding="utf-8").count(outpost.key) == 1
 
 
 def test_with_a_snapshot_it_serves_and_catches_up(outpost: Outpost, proxied: tuple[PostgresProxy, str]) -> None:
     proxy, _ = proxied
     good, revoked = new_key(outpost, "snapshot"), new_key(outpost, "snapshot")
-    outpost.cli("key", "revoke", revoked["id"])
+    headers = {"authorization": f"Bearer {outpost.key}"}
+    assert httpx.delete(f"{outpost.url}/admin/v1/keys/{revoked['id']}", headers=headers, verify=NO_TLS).status_code == 200
     path = outpost.data / "snapshot" / "keys.jsonl"
     eventually(lambda: b'"revoked_at":"' in path.read_bytes(), "the revocation in the snapshot")
     assert path.stat().st_mode & 0o777 == 0o600
     assert good["key"] not in path.read_text(encoding="utf-8")
-    outpost.stop()
     proxy.away()
-    outpost.start()
-    assert json.loads(outpost.get("/readyz")[1]) == {"status": "degraded", "waiting": [], "degraded": ["database", "keys"]}
-    answers = [ask(outpost, good["key"], f"from the snapshot {number}") for number in range(10)]
-    assert [answer.status_code for answer in answers] == [200] * 10
-    assert ask(outpost, revoked["key"], "revoked").status_code == 401
+    answers = [ask(outpost, good["key"], f"the last of this life {number}") for number in range(10)]
     # A crash now, and what it may leave of the spool.
     damage(outpost)
     outpost.start()
-    more = [ask(outpost, good["key"], f"from the next life {number}") for number in range(3)]
+    said = json.loads(outpost.get("/readyz")[1])
+    assert (said["status"], said["waiting"]) == ("degraded", [])
+    assert {"database", "keys"} <= set(said["degraded"])
+    answers += [ask(outpost, good["key"], f"from the snapshot {number}") for number in range(10)]
+    assert [answer.status_code for answer in answers] == [200] * 20
+    assert ask(outpost, revoked["key"], "revoked").status_code == 401
     proxy.back()
     eventually(lambda: json.loads(outpost.get("/readyz")[1])["status"] == "ready", "ready again")
-    once_each(outpost, [answer.headers["x-request-id"] for answer in (*answers, *more)])
+    once_each(outpost, [answer.headers["x-request-id"] for answer in answers])
     add_up(outpost)
-    assert b"\nfarthing_ledger_rejected_total 2.0\n" in outpost.get("/metrics", key=outpost.key)[1]
+    aside = eventually(lambda: rejected(outpost), "what was damaged, set aside")
+    assert aside == 2, "however often the store was tried meanwhile"
     assert "was damaged when its writer died" in outpost.log.read_text(encoding="utf-8")
+
+
+def rejected(farthing: Outpost) -> float:
+    (line,) = [
+        line for line in farthing.get("/metrics", key=farthing.key)[1].splitlines() if line.startswith(b"farthing_ledger_rejected_total ")
+    ]
+    return float(line.split()[1])
 
 
 def damage(farthing: Outpost) -> None:
@@ -91,17 +102,8 @@ def damage(farthing: Outpost) -> None:
     path.write_bytes(b"".join([lines[0], half, *lines[1:4], b"\0" * 4096, *lines[4:], half]))
 
 
-def test_a_key_revoked_while_it_was_down_is_refused_from_the_first_request_on(outpost: Outpost) -> None:
-    made = new_key(outpost, "revoked-elsewhere")
-    path = outpost.data / "snapshot" / "keys.jsonl"
-    eventually(lambda: b"revoked-elsewhere" in path.read_bytes(), "the key in the snapshot")
-    outpost.stop()
-    query(outpost, "UPDATE farthing.keys SET revoked_at = now() WHERE id = %s", made["id"])
-    outpost.start()
-    assert ask(outpost, made["key"], "still good?").status_code == 401
-
-
-def test_a_login_that_is_turned_down_stops_a_new_installation_only(outpost: Outpost) -> None:
+def test_a_login_that_is_turned_down_stops_a_new_installation_only(outpost: Outpost, proxied: tuple[PostgresProxy, str]) -> None:
+    proxied[0].back()
     settings = yaml.safe_load(outpost.settings.read_text(encoding="utf-8"))
     settings["database"]["url"] = settings["database"]["url"].replace("/outage-start?", "/no-such-database?")
     wrong = outpost.folder / "wrong.yaml"

@@ -17,6 +17,7 @@ from postgres_proxy import Outpost, PostgresProxy, database_behind
 
 from farthing.testing.installation import Installation
 from farthing.testing.upstream import ScriptedUpstream
+from farthing.types import new_id
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,24 @@ def test_a_server_that_hangs_holds_nobody_up(outpost: Outpost, proxy: PostgresPr
     add_up(outpost)
 
 
+def test_a_hard_budget_lasts_for_the_last_grants_and_then_it_is_said_why(outpost: Outpost, proxy: PostgresProxy) -> None:
+    """An answer costs 33 micro-dollars; a worker holds an eighth of what is left at most."""
+    made = new_key(outpost, "grants", budget_usd="0.004/day")
+    eventually(lambda: [ask(outpost, made["key"], "warm", max_tokens=20).status_code for _ in range(8)] == [200] * 8, "leases in both")
+    proxy.away()
+    degraded(outpost)
+    answers = [ask(outpost, made["key"], f"on grants {number}", max_tokens=20) for number in range(60)]
+    assert answers[0].status_code == 200
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert {(answer.status_code, answer.json()["error"]["code"], answer.headers["x-should-retry"]) for answer in refused} == {
+        (503, "budget_unverified", "true")
+    }
+    assert ask(outpost, made["key"], "on grants 0", max_tokens=20).headers["x-farthing-source"] == "exact"
+    proxy.back()
+    eventually(lambda: ask(outpost, made["key"], f"again {new_id()}", max_tokens=20).status_code == 200, "new grants")
+    once_each(outpost, [answer.headers["x-request-id"] for answer in answers if answer.status_code == 200])
+
+
 def snapshot(farthing: Installation) -> Path:
     return farthing.data / "snapshot" / "keys.jsonl"
 
@@ -104,8 +123,10 @@ def test_the_clock_brings_what_a_pooler_swallows(outpost: Outpost, proxy: Postgr
     made = new_key(outpost, "deaf")
     questions = iter([f"told to nobody {number}" for number in range(60)])
     with alone(outpost, first):
-        for number in range(60):
-            assert ask(outpost, made["key"], f"told to nobody {number}").headers["x-farthing-source"] == "model"
+        eventually(lambda: ask(outpost, made["key"], "told to nobody 0").status_code == 200, "the key, looked up")
+        for number in range(1, 60):
+            answer = ask(outpost, made["key"], f"told to nobody {number}")
+            assert answer.headers.get("x-farthing-source") == "model", answer.text
         stored = "SELECT count(*) AS n FROM farthing.answers WHERE tenant = 'deaf'"
         eventually(lambda: query(outpost, stored)[0]["n"] == 60, "the answers in PostgreSQL")
     with alone(outpost, second):  # each look asks something new: what it has asked itself it knows anyway

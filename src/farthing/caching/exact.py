@@ -35,11 +35,17 @@ class ExactCache:
         self._memory = memory
         self._shared = shared
         self._flights: dict[bytes, Flight] = {}
+        self._flushed_ns = 0
 
     @property
     def flights(self) -> int:
         """Misses under way."""
         return len(self._flights)
+
+    def flush(self) -> None:
+        """Forget what this worker holds, of all tenants: answers were deleted. What requests under way find or bring is not kept."""
+        self._flushed_ns = time.perf_counter_ns()
+        self._memory.clear()
 
     async def __call__(self, request: Request, following: Next) -> Answer:
         """Answer from the cache, or from whoever asks the same right now, or fill the cache."""
@@ -73,7 +79,8 @@ class ExactCache:
             if flight is not None and self._shared.has(key):
                 entry = await self._shared.get(request.principal.tenant, key)
                 if entry is not None:
-                    self._memory.put(key, entry)
+                    if request.started_ns >= self._flushed_ns:
+                        self._memory.put(key, entry)
                     self._land(key, flight, entry)
                     return _hit(request, entry)
             answer = await following(request)
@@ -115,6 +122,8 @@ class ExactCache:
         )
         if entry is None or entry.size > self._settings.max_entry_bytes:
             return None
+        if request.started_ns < self._flushed_ns:
+            return entry
         self._memory.put(key, entry)
         self._shared.put(request.principal.tenant, request.extras.namespace, key, entry)
         return entry

@@ -41,6 +41,11 @@ class MemoryTier:
             _, old = self._entries.popitem(last=False)
             self.bytes -= old.size
 
+    def clear(self) -> None:
+        """Forget all."""
+        self._entries.clear()
+        self.bytes = 0
+
     def drop(self, key: bytes) -> None:
         """Forget a key."""
         entry = self._entries.pop(key, None)

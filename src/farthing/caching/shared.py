@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from farthing.caching.entry import Entry, pack, unpack
+from farthing.cipher import CannotOpen, Cipher
 from farthing.errors import FarthingError, InvalidRequest
 from farthing.ports import AnswerStore
 from farthing.settings import ExactCacheSettings
@@ -26,13 +28,14 @@ _PAGE = 1000
 
 
 class SharedTier:
-    """`dropped` counts answers that found the write queue full."""
+    """With a `cipher`, answers are sealed at rest. `dropped` counts answers that found the write queue full."""
 
-    def __init__(self, store: AnswerStore, settings: ExactCacheSettings) -> None:
+    def __init__(self, store: AnswerStore, settings: ExactCacheSettings, cipher: Cipher | None = None) -> None:
         self._store = store
+        self._cipher = cipher
         self._settings = settings
         self._known: dict[bytes, None] = {}
-        self._queue: deque[tuple[str, str, bytes, Entry]] = deque()
+        self._queue: deque[tuple[str, str, bytes, Entry, datetime]] = deque()
         self._news = asyncio.Event()
         self.dropped = 0
 
@@ -67,7 +70,7 @@ class SharedTier:
                 stored = await self._store.get(tenant, key)
         except (FarthingError, TimeoutError):
             return None
-        entry = unpack(stored.payload) if stored else None
+        entry = self._opened(stored) if stored else None
         if entry is None:
             self._known.pop(key, None)
         return entry
@@ -77,7 +80,7 @@ class SharedTier:
         if len(self._queue) >= self._settings.write_queue:
             self.dropped += 1
             return
-        self._queue.append((tenant, namespace, key, entry))
+        self._queue.append((tenant, namespace, key, entry, utc_now()))
         self._news.set()
 
     async def run(self) -> None:
@@ -110,7 +113,7 @@ class SharedTier:
 
     async def _write(self) -> int:
         """Write one batch. What the store did not take stays in the queue. Returns how many were written."""
-        batch = [_stored(*self._queue[at]) for at in range(min(_BATCH, len(self._queue)))]
+        batch = [self._stored(*self._queue[at]) for at in range(min(_BATCH, len(self._queue)))]
         if batch:
             try:
                 await self._store.put(batch)
@@ -127,16 +130,28 @@ class SharedTier:
         while await self._write():
             pass
 
+    def _stored(self, tenant: str, namespace: str, key: bytes, entry: Entry, created_at: datetime) -> StoredAnswer:
+        """An entry as the store takes it. Made when it is written, not when it is queued: until then the memory tier's copy is enough."""
+        packed = pack(entry)
+        return StoredAnswer(
+            key=key,
+            tenant=tenant,
+            namespace=namespace,
+            model=entry.model,
+            payload=packed if self._cipher is None else self._cipher.seal(packed, _about(tenant, key)),
+            cost_microusd=entry.cost_microusd,
+            created_at=created_at,
+            expires_at=datetime.fromtimestamp(entry.expires, UTC),
+        )
 
-def _stored(tenant: str, namespace: str, key: bytes, entry: Entry) -> StoredAnswer:
-    """An entry as the store takes it. Made when it is written, not when it is queued: until then the memory tier's copy is enough."""
-    return StoredAnswer(
-        key=key,
-        tenant=tenant,
-        namespace=namespace,
-        model=entry.model,
-        payload=pack(entry),
-        cost_microusd=entry.cost_microusd,
-        created_at=utc_now(),
-        expires_at=datetime.fromtimestamp(entry.expires, UTC),
-    )
+    def _opened(self, stored: StoredAnswer) -> Entry | None:
+        """The entry, sealed or not: the key may have been set after it was stored. None when it cannot be read."""
+        payload = stored.payload
+        if self._cipher is not None:
+            with suppress(CannotOpen):
+                payload = self._cipher.open(payload, _about(stored.tenant, stored.key))
+        return unpack(payload)
+
+
+def _about(tenant: str, key: bytes) -> bytes:
+    return b"answer\0%s\0%s" % (tenant.encode(), key)

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from farthing.budgets import Budget, BudgetUse, Scope, budget_id, parse
+from farthing.budgets import BudgetUse, Scope, new_budget
 from farthing.errors import InvalidRequest, NotFound
 from farthing.http.admin_keys import NAME
 from farthing.http.admin_wire import MOST_LISTED, body_of, guarded, json_response
@@ -57,20 +57,9 @@ class BudgetDoors:
     async def _put(self, request: Request) -> Response:
         wanted = await body_of(request, NewBudget, self._settings)
         scope, tenant, subject = await self._whose(wanted)
-        limit, window, hard = parse(wanted.budget_usd)
-        made = budget_id(scope, tenant, subject, window)
-        if any(budget.id == made and budget.origin == "settings" for budget in await self._budgets.all(MOST_LISTED)):
+        budget = new_budget(scope, tenant, subject, wanted.budget_usd, utc_now())
+        if any(known.id == budget.id and known.origin == "settings" for known in await self._budgets.all(MOST_LISTED)):
             raise InvalidRequest("this budget is in the settings file: change it there")
-        budget = Budget(
-            id=made,
-            scope=scope,
-            subject=subject,
-            tenant=tenant,
-            limit_microusd=limit,
-            window=window,
-            hard=hard,
-            created_at=utc_now(),
-        )
         await self._budgets.put(budget)
         (use,) = await self._budgets.uses([budget], utc_now())
         return json_response(_shown(use), 201)

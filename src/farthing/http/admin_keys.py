@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from farthing.budgets import Budget, budget_id, parse
+from farthing.budgets import new_budget, parse
 from farthing.errors import InvalidRequest, NotFound
 from farthing.http.admin_wire import MOST_LISTED, body_of, guarded, json_response
 from farthing.http.auth import KeyRing, digest_of, new_key
@@ -82,7 +82,8 @@ class KeyDoors:
             expires_at=wanted.expires_at,
         )
         if wanted.budget_usd is not None:
-            await self._budgets.put(_budget(record, wanted.budget_usd))  # before the key: it is never without
+            budget = new_budget("key", record.tenant, str(record.id), wanted.budget_usd, record.created_at)
+            await self._budgets.put(budget)  # before the key: it is never without
         await self._keys.add(record)
         await self._ring.reload()
         return json_response({**_shown(record), "key": key, "budget_usd": wanted.budget_usd}, 201)
@@ -124,20 +125,6 @@ def _limits(wanted: NewKey) -> Limits:
             raise InvalidRequest(f"{field}: 1 to {_MOST_PER_MINUTE:,}; leave it out for no limit of the key's own", param=field)
     return Limits(
         requests_per_minute=wanted.requests_per_minute, tokens_per_minute=wanted.tokens_per_minute, concurrency=wanted.concurrency
-    )
-
-
-def _budget(record: KeyRecord, text: str) -> Budget:
-    limit, window, hard = parse(text)
-    return Budget(
-        id=budget_id("key", record.tenant, str(record.id), window),
-        scope="key",
-        subject=str(record.id),
-        tenant=record.tenant,
-        limit_microusd=limit,
-        window=window,
-        hard=hard,
-        created_at=record.created_at,
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import msgspec
@@ -18,6 +20,10 @@ _log = logging.getLogger("farthing.http")
 _encode = msgspec.json.Encoder().encode
 _MOST_BODY = 64 * 1024
 MOST_LISTED = 10_000
+KEY_ID = "farthing.key_id"
+"""In an ASGI scope: the id of the admin key that opened the door."""
+_SPAN = re.compile(r"(\d{1,6})([smhdw])")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 Wanted = TypeVar("Wanted")
 
@@ -31,6 +37,40 @@ async def body_of(request: Request, kind: type[Wanted], settings: ServerSettings
         raise InvalidRequest(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"the body is not JSON: {error}") from None
+
+
+def known_parameters(query: Mapping[str, str], *known: str) -> None:
+    """Raises `InvalidRequest` for a query parameter that no door reads."""
+    unknown = set(query) - set(known)
+    if unknown:
+        raise InvalidRequest(f"there is no parameter {min(unknown)[:64]!r}; known: {', '.join(known) or 'none'}")
+
+
+def span(text: str) -> int | None:
+    """A length of time such as `90s`, `24h` or `7d` in seconds; None when it is none."""
+    found = _SPAN.fullmatch(text)
+    return int(found[1]) * _UNITS[found[2]] if found else None
+
+
+def window(query: Mapping[str, str], now: datetime) -> tuple[datetime, datetime]:
+    """`since` (24 hours ago unless given) and `until` (now). Raises `InvalidRequest`."""
+    since = _instant(query.get("since", "24h"), now, "since")
+    until = _instant(query["until"], now, "until") if "until" in query else now + timedelta(seconds=1)
+    if since >= until:
+        raise InvalidRequest("since must be before until", param="since")
+    return since, until
+
+
+def _instant(text: str, now: datetime, param: str) -> datetime:
+    """An age (`24h`, `7d`) or an ISO 8601 instant; without a time zone it is UTC."""
+    age = span(text)
+    try:
+        if age is not None:
+            return now - timedelta(seconds=age)
+        instant = datetime.fromisoformat(text)
+        return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise InvalidRequest(f"{param} must be an age such as 24h or 7d, or a time such as 2026-11-23T10:00:00Z", param=param) from None
 
 
 def json_response(body: object, status: int = 200) -> Response:

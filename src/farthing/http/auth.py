@@ -136,13 +136,18 @@ class KeyRing:
             _log.warning("the database does not answer: the keys of %s count until it does (%d)", at, len(saved.records))
 
     async def save(self) -> None:
-        """Write the snapshot whenever the keys have changed, at most once in `_SAVE_PAUSE_S`, until cancelled."""
+        """Write the snapshot whenever the keys have changed, at most once in `_SAVE_PAUSE_S`, until cancelled.
+
+        When the disk refuses, it is tried again at the pace of the refreshes.
+        """
         while True:
             await self._changed.wait()
             self._changed.clear()
-            if self._snapshot is not None:
-                await asyncio.to_thread(self._snapshot.write, list(self._known.values()))
-            await asyncio.sleep(_SAVE_PAUSE_S)
+            if self._snapshot is None or await asyncio.to_thread(self._snapshot.write, list(self._known.values())):
+                await asyncio.sleep(_SAVE_PAUSE_S)
+            else:
+                self._changed.set()  # what is on disk may hold a key that was revoked since
+                await asyncio.sleep(self._settings.refresh_s)
 
     async def authenticate(self, key: str) -> Principal:
         """Who holds this key. Raises `Unauthenticated`, or `Unavailable` when it cannot be known."""

@@ -10,6 +10,7 @@ import msgspec
 from farthing import __version__
 from farthing.http.admin_budgets import NewBudget
 from farthing.http.admin_keys import NewKey
+from farthing.http.admin_retention import NewRetention
 from farthing.http.asgi import Receive, Scope, Send, send_whole
 from farthing.http.generate_types import GenerateBody
 from farthing.http.messages_types import CountBody, MessagesBody
@@ -65,7 +66,7 @@ _ERRORS = {
 def document() -> bytes:
     """The encoded document."""
     spending = [ChatBody, EmbeddingsBody, ResponsesBody, CompletionBody, MessagesBody, CountBody, GenerateBody]
-    bodies = [*spending, NewKey, NewBudget, Extras]
+    bodies = [*spending, NewKey, NewBudget, NewRetention, Extras]
     _, components = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
     for name in (body.__name__ for body in spending):
         components[name]["properties"]["farthing"] = {"anyOf": [{"$ref": "#/components/schemas/Extras"}, {"type": "null"}]}
@@ -93,6 +94,15 @@ def document() -> bytes:
         },
         "/admin/v1/budgets/{id}": {"delete": _operation("Delete a budget", path="id")},
         "/admin/v1/report": {"get": _operation("What was spent and saved", query=["since", "until", "by", "tenant"])},
+        "/admin/v1/requests": {"get": _operation("List requests", query=["tenant", "user", "since", "until", "limit"])},
+        "/admin/v1/requests/{id}": {"get": _operation("Show a request and its texts", path="id")},
+        "/admin/v1/tenants/{tenant}/retention": {
+            "get": _operation("Show whether texts are kept", path="tenant"),
+            "put": _operation("Set whether texts are kept", "NewRetention", path="tenant"),
+            "delete": _operation("Keep no texts any more", path="tenant", query=["purge"]),
+        },
+        "/admin/v1/tenants/{tenant}/data": {"delete": _operation("Delete the texts of a tenant", path="tenant")},
+        "/admin/v1/tenants/{tenant}/users/{user}/data": {"delete": _of_user(_operation("Delete the texts of a user", path="tenant"))},
         "/healthz": {"get": {**_operation("Whether the worker lives"), "security": []}},
         "/readyz": {"get": {**_operation("Whether requests can be answered"), "security": []}},
         "/metrics": {"get": _operation("Prometheus metrics", content={"text/plain": {"schema": {"type": "string"}}})},
@@ -140,6 +150,13 @@ def _operation(
         schema = {"$ref": f"#/components/schemas/{body}"}
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     return operation
+
+
+def _of_user(operation: Json) -> Json:
+    """The operation on a user of the tenant."""
+    user: Json = {"name": "user", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1, "maxLength": 256}}
+    flush: Json = {"name": "flush_cache", "in": "query", "required": False, "schema": {"type": "string"}}
+    return {**operation, "parameters": [*operation["parameters"], user, flush]}
 
 
 def _anthropic(operation: Json) -> Json:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import lru_cache
 
-from farthing.types import Request
+from farthing.types import Quota, Request
 
 _SECOND, _MINUTE, _HOUR = 1000, 60_000, 3_600_000
 
 
-def quota_headers(request: Request) -> list[tuple[bytes, bytes]]:
+def quota_headers(request: Request) -> Sequence[tuple[bytes, bytes]]:
     """How the limits of the caller's key stand; nothing for a key without."""
-    if request.quotas is None:
-        return []
+    return () if request.quotas is None else _headers(tuple(request.quotas()))
+
+
+@lru_cache(maxsize=256)  # a busy key with a high limit has the same for a tenth of a second
+def _headers(quotas: tuple[Quota, ...]) -> tuple[tuple[bytes, bytes], ...]:
     headers = []
-    for quota in request.quotas():
+    for quota in quotas:
         name = quota.name.encode()
         headers.append((b"x-ratelimit-limit-" + name, b"%d" % quota.limit))
         headers.append((b"x-ratelimit-remaining-" + name, b"%d" % quota.remaining))
         headers.append((b"x-ratelimit-reset-" + name, duration(quota.reset_s).encode()))
-    return headers
+    return tuple(headers)
 
 
 def duration(seconds: float) -> str:

@@ -110,6 +110,10 @@ class InProcessBudgets:
         """See `ports.BudgetStore.release`."""
         self._leases = {key: lease for key, lease in self._leases.items() if key[1] != worker}
 
+    async def prune(self) -> None:
+        """See `ports.BudgetStore.prune`."""
+        self._leases = {key: lease for key, lease in self._leases.items() if lease[1] > self._now() - timedelta(days=1)}
+
     def _held_by_others(self, budget_id: UUID, start: datetime, worker: str | None) -> int:
         budget = self._budgets[budget_id]
         return sum(

@@ -11,7 +11,7 @@ from psycopg.rows import TupleRow
 
 from farthing.budgets import Ask, Budget, BudgetUse, LeaseState, Window
 from farthing.errors import InvalidRequest
-from farthing.postgres.budgets_sql import ALL, COUNT_SPENT, DELETE, LEASE, LOCK, OLDER_THAN, PUT, RELEASE, USES
+from farthing.postgres.budgets_sql import ALL, COUNT_SPENT, DELETE, LEASE, LOCK, OLDER_THAN, PRUNE, PUT, RELEASE, USES
 from farthing.postgres.connection import Connection
 from farthing.postgres.pool import Database
 from farthing.types import uuid7_at
@@ -117,6 +117,11 @@ class PostgresBudgets:
         """See `ports.BudgetStore.release`."""
         async with self._database.service() as connection:
             await connection.execute(RELEASE, (worker,))
+
+    async def prune(self) -> None:
+        """See `ports.BudgetStore.prune`."""
+        async with self._database.service() as connection:
+            await connection.execute(PRUNE)
 
 
 async def _put(connection: Connection, budget: Budget) -> int | None:

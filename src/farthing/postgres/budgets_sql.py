@@ -99,4 +99,15 @@ SELECT d.id, d.limit_microusd, leased.granted_microusd, d.spent, d.others, d.hel
 FROM decided d JOIN leased ON leased.budget_id = d.id
 """
 
-RELEASE = "DELETE FROM farthing.budget_leases WHERE worker = %s OR expires_at < now() - interval '1 day'"
+RELEASE = "DELETE FROM farthing.budget_leases WHERE worker = %s"
+
+PRUNE = """
+WITH lapsed AS (DELETE FROM farthing.budget_leases WHERE expires_at < now() - interval '1 day')
+DELETE FROM farthing.budget_spend s
+WHERE NOT EXISTS (
+  SELECT FROM farthing.budgets b WHERE b.id = s.budget_id AND s.bucket >= CASE b.window_kind
+    WHEN 'lifetime' THEN timestamptz 'epoch'
+    WHEN 'rolling' THEN now() - make_interval(secs => b.window_s * 1.1)
+    ELSE now() - interval '62 days' END
+)
+"""

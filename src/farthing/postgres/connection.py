@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection
@@ -49,13 +50,14 @@ def cut_off_after(connection: Connection, seconds: float) -> Iterator[None]:
     The socket is shut down instead of the task cancelled, because psycopg answers a cancellation by asking the server to cancel the
     query, and a server that hangs would make us wait for that too.
     """
-    timer = asyncio.get_running_loop().call_later(seconds, _cut, connection)
+    timer = asyncio.get_running_loop().call_later(seconds, cut, connection)
     try:
         yield
     finally:
         timer.cancel()
 
 
-def _cut(connection: Connection) -> None:
+def cut(connection: psycopg.BaseConnection[Any]) -> None:
+    """Shut the connection's socket down, from whichever thread: who waits on it gets an `OperationalError`. A no-op when it is closed."""
     with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
         duplicate.shutdown(socket.SHUT_RDWR)

@@ -20,6 +20,7 @@ _LOCK = "hashtextextended('farthing.erasures', 0)"
 UNTIL_WRITTEN = f"SELECT pg_advisory_xact_lock_shared({_LOCK})"
 """In a statement of its own: the next one then sees every erasure that is committed."""
 ALONE = f"SELECT pg_advisory_xact_lock({_LOCK})"
+_IMPATIENT = "SET LOCAL lock_timeout TO '2s'"
 
 _ERASE = """
 INSERT INTO farthing.erasures AS e (tenant, what, user_id, at)
@@ -33,14 +34,16 @@ FORGET_ERASURES = "DELETE FROM farthing.erasures WHERE at < %(now)s - %(kept_for
 def covered(what: Erased, row: str, arrived: str, *, by_user: bool = True) -> str:
     """The SQL condition that an erasure covers a row (an alias with `tenant` and, if `by_user`, `user_id`) that arrived at a time."""
     users = f"e.user_id IN ('', coalesce({row}.user_id, ''))" if by_user else "e.user_id = ''"
-    return f"EXISTS (SELECT FROM farthing.erasures e WHERE e.tenant = {row}.tenant AND e.what = '{what}' AND {users} AND e.at >= {arrived})"  # noqa: S608 - our own names
+    return f"EXISTS (SELECT FROM farthing.erasures e WHERE e.tenant = {row}.tenant AND e.what = '{what}' AND {users} AND e.at >= {arrived})"
 
 
 async def erase(connection: Connection, tenant: str, what: Erased, user: str | None, at: datetime | None = None) -> None:
     """Note an erasure, of one user or (None) of the whole tenant. `at`: the database's own time unless it is given.
 
-    The transaction must end soon: writers wait for it.
+    The transaction must end soon: writers wait for it. A writer that froze in its own may be in the way: then this raises
+    `LockNotAvailable` soon, so that the others need not wait, until the server has ended that writer's transaction.
     """
+    await connection.execute(_IMPATIENT)
     await connection.execute(ALONE)
     await connection.execute(_ERASE, {"tenant": tenant, "what": what, "user": user, "at": at})
     await connection.execute(_NOTIFY)

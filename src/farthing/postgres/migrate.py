@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -23,7 +24,7 @@ from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.connections import DatabaseURI
 
 from farthing.errors import SettingsError, Unavailable
-from farthing.postgres.connection import conninfo
+from farthing.postgres.connection import conninfo, cut
 from farthing.postgres.translate import translated
 from farthing.types import new_id
 
@@ -34,6 +35,8 @@ _OLDEST_SERVER = 150_000
 _LOCK = 0x6661_7274_6869_6E67  # "farthing" in ASCII
 _ROLE_NAMES = ("farthing_app", "farthing_service")
 _BOOKS = "_yoyo_migration"
+_LAST_WORDS_S = 1.0
+"""For the server to end a statement that has reached the deadline, before its connection is cut."""
 
 
 async def migrate(url: str, *, timeout_s: float = 60.0, connect_timeout_s: float = 5.0) -> list[str]:
@@ -41,19 +44,52 @@ async def migrate(url: str, *, timeout_s: float = 60.0, connect_timeout_s: float
 
     Any number of processes may call this at the same time: one works, the others wait. Raises `SettingsError` when the login user
     lacks a right (the message holds the SQL that an administrator must run), when the server is too old or the roles are unsafe;
-    `Unavailable` when the database is away or another migrator is not done after `timeout_s`.
+    `Unavailable` when the database is away, hangs, or another migrator is not done after `timeout_s`.
     """
-    return await asyncio.to_thread(_migrate, conninfo(url, connect_timeout_s=connect_timeout_s), time.monotonic() + timeout_s)
+    target, deadline, wires = conninfo(url, connect_timeout_s=connect_timeout_s), time.monotonic() + timeout_s, _Wires()
+    try:
+        async with asyncio.timeout(timeout_s + _LAST_WORDS_S):
+            return await asyncio.to_thread(_migrate, target, deadline, wires)
+    except TimeoutError:
+        raise Unavailable(f"The database has not answered for {timeout_s:g} s.") from None
+    finally:
+        wires.cut()
 
 
-def _migrate(target: str, deadline: float) -> list[str]:
-    with translated(), psycopg.connect(target, autocommit=True) as connection:
+class _Wires:
+    """The connections of a thread, so that its waits can be ended from outside: a server that hangs would hold up our exit for ever."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._connections: list[psycopg.Connection[Any]] = []
+        self._over = False
+
+    def connect(self, target: str) -> psycopg.Connection[Any]:
+        """As psycopg's. Raises `Unavailable` once they are cut."""
+        connection = psycopg.connect(target, autocommit=True)
+        with self._mutex:
+            if not self._over:
+                self._connections.append(connection)
+                return connection
+        connection.close()
+        raise Unavailable("The migration was given up.")
+
+    def cut(self) -> None:
+        """End all waits on them. A no-op for those that are closed."""
+        with self._mutex:
+            self._over = True
+            for connection in self._connections:
+                cut(connection)
+
+
+def _migrate(target: str, deadline: float, wires: _Wires) -> list[str]:
+    with translated(), wires.connect(target) as connection:
         _limit(connection, deadline)
         if connection.info.server_version < _OLDEST_SERVER:
             raise SettingsError(f"Farthing needs PostgreSQL 15 or newer; this server is {connection.info.server_version // 10_000}.")
         with _alone(connection, deadline):
             _prepare(connection)
-            return _apply(target, deadline)
+            return _apply(target, deadline, wires)
 
 
 def _limit(connection: psycopg.Connection[Any], deadline: float) -> None:
@@ -116,8 +152,8 @@ def _for_the_administrator(connection: psycopg.Connection[Any], user: sql.Identi
     )
 
 
-def _apply(target: str, deadline: float) -> list[str]:
-    with _Backend(target, deadline) as books:
+def _apply(target: str, deadline: float, wires: _Wires) -> list[str]:
+    with _Backend(target, deadline, wires) as books:
         books.ensure_internal_schema_updated()
         missing = books.to_apply(read_migrations(str(MIGRATIONS)))
         for migration in missing:
@@ -128,14 +164,15 @@ def _apply(target: str, deadline: float) -> list[str]:
 class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo has no types
     """yoyo's back end on a libpq connection string, under our lock, with migration and entry in one transaction."""
 
-    def __init__(self, target: str, deadline: float) -> None:
+    def __init__(self, target: str, deadline: float, wires: _Wires) -> None:
         self._target = target
         self._deadline = deadline
+        self._wires = wires
         # yoyo keeps this object in a cache of the process; it holds no secret.
         super().__init__(DatabaseURI("postgresql", None, None, None, None, None, {}), _BOOKS)
 
     def connect(self, _uri: DatabaseURI) -> psycopg.Connection[Any]:
-        connection = psycopg.connect(self._target, autocommit=True)
+        connection = self._wires.connect(self._target)
         try:
             connection.execute("SET search_path TO farthing")
             _limit(connection, self._deadline)

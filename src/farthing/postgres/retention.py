@@ -70,8 +70,9 @@ DELETE FROM farthing.transcripts WHERE ctid = ANY (ARRAY(
 
 
 class PostgresRetention:
-    """`ports.RetentionStore` on `farthing.retention`, `farthing.transcripts` and `farthing.erasures`; changes are told on the channel
-    `retention`. Time is the database's, so that clocks of hosts need not agree, unless `clock` is given.
+    """`ports.RetentionStore` on `farthing.retention`, `farthing.transcripts` and `farthing.erasures`.
+
+    Changes are told on the channel `retention`. Time is the database's, so that clocks of hosts need not agree, unless `clock` is given.
     """
 
     def __init__(self, database: Database, *, clock: Callable[[], datetime] | None = None) -> None:

@@ -18,10 +18,14 @@ _log = logging.getLogger("farthing.retention")
 
 
 class Policies:
-    """`flushed` is called when the store says that cached answers were deleted since it was last asked."""
+    """`able`: there is a key to seal texts with; without, nothing is kept for anybody.
 
-    def __init__(self, store: RetentionStore, flushed: Callable[[], None], *, refresh_s: float, most: int) -> None:
+    `flushed` is called when the store says that cached answers were deleted since it was last asked.
+    """
+
+    def __init__(self, store: RetentionStore, flushed: Callable[[], None], *, able: bool, refresh_s: float, most: int) -> None:
         self._store = store
+        self._able = able
         self._tell = flushed
         self._refresh_s = refresh_s
         self._most = most
@@ -29,11 +33,14 @@ class Policies:
         self._flushed_at: datetime | None = None
 
     def __contains__(self, tenant: str) -> bool:
-        return tenant in self._enabled
+        return self._able and tenant in self._enabled
 
     async def reload(self) -> None:
         """Take a new snapshot. Raises the store's errors and keeps the old one then."""
+        before = self._enabled
         self._enabled, flushed_at = await self._store.enabled(self._most)
+        if not self._able and self._enabled - before:
+            _log.error("tenants want their texts kept, but retention.encryption_key is not set: nothing is kept")
         if flushed_at is not None and flushed_at != self._flushed_at:
             self._tell()
         self._flushed_at = flushed_at

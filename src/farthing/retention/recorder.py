@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
 from farthing.errors import ClientGone, FarthingError
 from farthing.pipeline.stage import Next
 from farthing.pipeline.stream import Fold, Tee
 from farthing.retention.policies import Policies
 from farthing.retention.writer import Pending, TranscriptWriter
-from farthing.types import Answer, Json, Request, Source
+from farthing.types import Answer, Json, Operation, Request, Source
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Recorder:
@@ -32,10 +36,11 @@ class Recorder:
         except asyncio.CancelledError:
             self._keep(request, asked, None, None, _code(request.lifeline.cut_by or ClientGone("")))
             raise
-        if answer.stream is None:
-            self._keep(request, asked, answer, answer.body, None)
-        else:
+        if answer.stream is not None:
             self._watch(request, asked, answer)
+        else:
+            vectors = request.operation is Operation.EMBEDDINGS  # no text, and large
+            self._keep(request, asked, answer, None if vectors else answer.body, None)
         return answer
 
     def _watch(self, request: Request, asked: Json, answer: Answer) -> None:
@@ -47,11 +52,11 @@ class Recorder:
         def ended(complete: bool) -> None:  # noqa: FBT001 - the shape of Tee's callback
             cut_by = request.lifeline.cut_by
             error = None if complete else _code(cut_by) if cut_by else "ended_early"
-            self._keep(request, asked, answer, fold.body(answer.usage), error)
+            self._keep(request, asked, answer, _encode(fold.body(answer.usage)), error)
 
         answer.stream = Tee(stream, fold.add, ended)
 
-    def _keep(self, request: Request, asked: Json, answer: Answer | None, said: Json | bytes | None, error: str | None) -> None:
+    def _keep(self, request: Request, asked: Json, answer: Answer | None, said: bytes | None, error: str | None) -> None:
         self._writer.put(
             Pending(
                 request_id=request.id,
@@ -63,7 +68,7 @@ class Recorder:
                 request=asked,
                 answer=said,
                 error=error,
-                size=request.size + (len(said) if isinstance(said, bytes) else 0),
+                size=request.size,
             )
         )
 

@@ -22,8 +22,9 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Transcript(msgspec.Struct, frozen=True, kw_only=True):
-    """`request` is the body as the stages saw it, in OpenAI's shape whichever door it came in by; `answer` is OpenAI's response object,
-    or None. `error`: why there is no answer, or why it is not whole. What was too long is a `Cut`.
+    """`request` is the body as the stages saw it, in OpenAI's shape whichever door it came in by.
+
+    `answer` is OpenAI's response object, or null. `error`: why there is no answer, or why it is not whole. What was too long is a `Cut`.
     """
 
     request: msgspec.Raw
@@ -38,10 +39,10 @@ class Sealing:
         self._cipher = cipher
         self._max_bytes = max_bytes
 
-    def seal(self, tenant: str, request_id: UUID, request: Json, answer: Json | bytes | None, error: str | None) -> bytes:
-        """The sealed payload. `answer` may be encoded already."""
+    def seal(self, tenant: str, request_id: UUID, request: Json, answer: bytes | None, error: str | None) -> bytes:
+        """The sealed payload. `answer` is encoded already. Raises ValueError or TypeError for what is no JSON."""
         asked = _encode(request)
-        said = answer if isinstance(answer, bytes) else _encode(answer)
+        said = answer or b"null"
         half = self._max_bytes // 2
         asked, said = cut(asked, max(half, self._max_bytes - len(said))), cut(said, max(half, self._max_bytes - len(asked)))
         whole = Transcript(request=msgspec.Raw(asked), answer=msgspec.Raw(said), error=error)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from contextlib import suppress
 from uuid import UUID
@@ -30,7 +29,7 @@ _OVERHEAD_BYTES = 1000
 
 
 class Pending(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked and answered, not sealed yet. `size` is about how many bytes it holds."""
+    """What was asked and answered (encoded), not sealed yet. `size` is about how many bytes `request` holds."""
 
     request_id: UUID
     tenant: str
@@ -39,9 +38,14 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     arrived_ns: int
     request: Json
-    answer: Json | bytes | None
+    answer: bytes | None
     error: str | None
     size: int
+
+    @property
+    def bytes(self) -> int:
+        """What it takes of the queue's room."""
+        return self.size + len(self.answer or b"") + _OVERHEAD_BYTES
 
 
 class TranscriptWriter:
@@ -51,7 +55,7 @@ class TranscriptWriter:
         self._store = store
         self._sealing = sealing
         self._settings = settings
-        self._queue: deque[Pending] = deque()
+        self._queue: deque[tuple[float, Pending]] = deque()
         self._bytes = 0
         self._news = asyncio.Event()
         self._away = False
@@ -64,12 +68,11 @@ class TranscriptWriter:
 
     def put(self, pending: Pending) -> None:
         """Queue a transcript, or drop it when there is no room."""
-        size = pending.size + _OVERHEAD_BYTES
-        if len(self._queue) >= self._settings.max_pending or self._bytes + size > self._settings.max_pending_bytes:
+        if len(self._queue) >= self._settings.max_pending or self._bytes + pending.bytes > self._settings.max_pending_bytes:
             self._drop("more wait for the database than retention.max_pending and max_pending_bytes allow")
             return
-        self._queue.append(pending)
-        self._bytes += size
+        self._queue.append((asyncio.get_running_loop().time(), pending))
+        self._bytes += pending.bytes
         self._news.set()
 
     async def run(self) -> None:
@@ -85,68 +88,71 @@ class TranscriptWriter:
                 if not self._away:
                     _log.warning("transcripts wait in memory until the database is back: %s", error)
                 self._away = True
+                self._expire()
                 pause = min(pause * 2, _LONGEST_PAUSE_S)
-            self._expire()
             await asyncio.sleep(pause)
 
     async def drain(self) -> None:
-        """Write all that waits, at once. Raises the store's errors."""
+        """Write all that waits, at once. Raises the store's errors; what it did not take then stays."""
         while self._queue:
-            await self._write()
-        self._news.clear()
-
-    async def _write(self) -> None:
-        batch = self._batch()
-        sealed = await asyncio.to_thread(self._seal, batch)
-        try:
-            self.stored += await self._store.put(sealed)
-        except InvalidRequest:
-            await self._one_by_one(sealed)
-        for one in batch:
-            if self._queue and self._queue[0] is one:
+            batch = self._batch()
+            sealed = await asyncio.to_thread(self._seal, batch)
+            await self._write([one for one in sealed if one is not None])
+            for _ in batch:
                 self._take()
+        self._news.clear()
 
     def _batch(self) -> list[Pending]:
         batch: list[Pending] = []
         size = 0
-        for one in self._queue:
-            size += one.size
+        for _, one in self._queue:
+            size += one.bytes
             if len(batch) >= _BATCH or (batch and size > _BATCH_BYTES):
                 break
             batch.append(one)
         return batch
 
-    def _seal(self, batch: list[Pending]) -> list[NewTranscript]:
-        return [
-            NewTranscript(
-                request_id=one.request_id,
-                tenant=one.tenant,
-                user_id=one.user_id,
-                model=one.model,
-                source=one.source,
-                payload=self._sealing.seal(one.tenant, one.request_id, one.request, one.answer, one.error),
-                arrived_ns=one.arrived_ns,
-            )
-            for one in batch
-        ]
+    def _seal(self, batch: list[Pending]) -> list[NewTranscript | None]:
+        return [self._sealed(one) for one in batch]
 
-    async def _one_by_one(self, sealed: list[NewTranscript]) -> None:
-        """Set those aside that the store can never hold."""
-        for one in sealed:
-            try:
-                self.stored += await self._store.put([one])
-            except InvalidRequest as error:
-                self._drop(f"the store cannot hold one: {error}")
+    def _sealed(self, one: Pending) -> NewTranscript | None:
+        try:
+            payload = self._sealing.seal(one.tenant, one.request_id, one.request, one.answer, one.error)
+        except (ValueError, TypeError) as error:  # one that cannot be encoded must not hold up the others
+            self._drop(f"one cannot be encoded ({type(error).__name__})")
+            return None
+        return NewTranscript(
+            request_id=one.request_id,
+            tenant=one.tenant,
+            user_id=one.user_id,
+            model=one.model,
+            source=one.source,
+            payload=payload,
+            arrived_ns=one.arrived_ns,
+        )
+
+    async def _write(self, sealed: list[NewTranscript]) -> None:
+        try:
+            self.stored += await self._store.put(sealed)
+        except InvalidRequest:
+            for one in sealed:
+                await self._write_one(one)
+
+    async def _write_one(self, one: NewTranscript) -> None:
+        try:
+            self.stored += await self._store.put([one])
+        except InvalidRequest as error:
+            self._drop(f"the store cannot hold one: {error}")
 
     def _expire(self) -> None:
         """Drop what has waited too long."""
-        oldest = time.perf_counter_ns() - int(self._settings.max_pending_s * 1e9)
-        while self._away and self._queue and self._queue[0].arrived_ns < oldest:
+        oldest = asyncio.get_running_loop().time() - self._settings.max_pending_s
+        while self._queue and self._queue[0][0] < oldest:
             self._take()
             self._drop("the database is away for longer than retention.max_pending_s")
 
     def _take(self) -> None:
-        self._bytes -= self._queue.popleft().size + _OVERHEAD_BYTES
+        self._bytes -= self._queue.popleft()[1].bytes
 
     def _drop(self, why: str) -> None:
         if self.dropped % _LOG_EVERY == 0:

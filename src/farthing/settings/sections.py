@@ -197,8 +197,8 @@ class RetentionSettings(Section):
     """What is kept of prompts and answers: under which key, and how much of it. See docs/retention.md."""
 
     encryption_key: SecretStr | None = None
-    """32 bytes in base64, or a passphrase. Unless it is set, a key is made once in DATA/secret.key. Several hosts on one database need the
-    same one."""
+    """32 bytes in base64, or a passphrase. Unless it is set, a key for responses is made once in DATA/secret.key, and no
+    transcripts are kept. Several hosts on one database need the same one."""
     old_encryption_keys: list[SecretStr] = []
     """Keys used before: what they sealed can still be read."""
     default_ttl_s: Annotated[int, Field(ge=60, le=315_360_000)] = 2_592_000

@@ -12,7 +12,8 @@ import msgspec
 
 from farthing.pipeline.holding import Holding
 from farthing.pipeline.stage import Next
-from farthing.spend.limits import KeyLimits, LimitRules
+from farthing.spend.limit_rules import LimitRules
+from farthing.spend.limits import KeyLimits
 from farthing.types import Answer, Limits, Request
 
 _LOOK_EVERY_S = 0.02

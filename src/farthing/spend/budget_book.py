@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from farthing.types import Principal, utc_now
 
 _log = logging.getLogger("farthing.budgets")
 _MOST_CALLERS = 10_000
+_PRUNE_EVERY_S = 3600.0
 
 
 class BudgetBook:
@@ -38,7 +40,19 @@ class BudgetBook:
         self._by_subject: dict[tuple[Scope, str | None, str], list[Budget]] = {}
         self._callers: dict[tuple[UUID, str, str | None, str], tuple[Budget, ...]] = {}
         self._synced = False
+        self._unsaved = True
+        self._known = asyncio.Event()
         self.loaded = False
+
+    async def known(self) -> bool:
+        """Whether it can be told which budgets there are. Right after a start that takes a moment, which is waited for."""
+        if not self._known.is_set():
+            try:
+                async with asyncio.timeout(self._settings.store_timeout_s):
+                    await self._known.wait()
+            except TimeoutError:
+                return False
+        return True
 
     def of(self, who: Principal, user: str | None) -> tuple[Budget, ...]:
         """The budgets that a caller's spending counts for."""
@@ -80,6 +94,8 @@ class BudgetBook:
         saved = await asyncio.to_thread(self._snapshot.read)
         kept = [budget for budget in saved.records if budget.origin != "settings"] if saved else []
         self._take_in([*kept, *self._of_settings()])
+        if saved:
+            self._known.set()
 
     def _of_settings(self) -> list[Budget]:
         now = utc_now()
@@ -96,14 +112,22 @@ class BudgetBook:
         before = self._budgets
         self._take_in(await self._store.all(self._settings.max_cached))
         self.loaded = True
-        if self._budgets != before:
-            await asyncio.to_thread(self._snapshot.write, self._budgets)
+        self._known.set()
+        if len(self._budgets) >= self._settings.max_cached:
+            _log.error("there are more budgets than budgets.max_cached (%d): the newest do not hold", self._settings.max_cached)
+        self._unsaved = self._unsaved or self._budgets != before
+        if self._unsaved:  # still, when the disk has refused
+            self._unsaved = not await asyncio.to_thread(self._snapshot.write, self._budgets)
 
     async def run(self) -> None:
         """Refresh by the clock until cancelled."""
+        prune_at = 0.0
         while True:
             try:
                 await self.reload()
+                if time.monotonic() >= prune_at:
+                    await self._store.prune()
+                    prune_at = time.monotonic() + _PRUNE_EVERY_S
             except FarthingError as error:
                 _log.debug("budgets not refreshed: %s", error)
             await asyncio.sleep(self._refresh_s)

@@ -54,7 +54,7 @@ class Segment:
 
     @classmethod
     def adopt(cls, path: Path) -> Segment | None:
-        """The file of a dead worker; None while its owner lives or when another worker was faster."""
+        """The file of a dead worker; None while its owner lives or when another worker was faster. Raises OSError when it is not ours."""
         try:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -105,6 +105,7 @@ class Journal:
         self._worker = worker
         self._sending = False
         self._rejects = Rejects(directory / "rejected.log")
+        self._out_of_reach: set[Path] = set()
         self.dropped = 0
         self.ended: set[str] = set()
 
@@ -130,10 +131,11 @@ class Journal:
         try:
             self._spill()
         except OSError as error:
-            if len(self._memory) > self._max_in_memory:
+            lost = len(self._memory) > self._max_in_memory
+            if lost:
                 self._memory.pop()
                 self.dropped += 1
-            if (len(self._memory) + self.dropped) % 1000 == 1:
+            if (len(self._memory) + self.dropped) % 1000 == 1 or (lost and self.dropped == 1):
                 _log.error("ledger entry not written to disk: %s (kept in memory: %d, dropped: %d)", error, len(self._memory), self.dropped)
 
     def _spill(self) -> None:
@@ -204,7 +206,7 @@ class Journal:
         ours = {segment.path for segment in self._segments}
         total = 0
         for path in sorted(self._directory.glob("*.jsonl")):
-            segment = Segment.adopt(path) if path not in ours else None
+            segment = self._taken_over(path) if path not in ours else None
             if segment is None:
                 continue
             try:
@@ -217,6 +219,16 @@ class Journal:
             if not any(self._directory.glob(f"*.{worker}.jsonl")):
                 self.ended.add(worker)
         return total
+
+    def _taken_over(self, path: Path) -> Segment | None:
+        """See `Segment.adopt`. One that cannot be opened is left to a person, who is told once; the others do not wait for it."""
+        try:
+            return Segment.adopt(path)
+        except OSError as error:
+            if path not in self._out_of_reach:
+                self._out_of_reach.add(path)
+                _log.error("the ledger's file %s cannot be opened, what is in it is not in the ledger: %s", path, error.strerror)
+            return None
 
     def close(self) -> None:
         """Let go of the files. What the store does not have stays for the next start."""
@@ -235,23 +247,28 @@ class Journal:
         """Store what is whole in the file of a dead worker, and set the rest aside."""
         total = 0
         while (found := salvage.read(segment.fd, segment.sent, most)).end > segment.sent:
-            for piece in found.damaged:
-                self._rejects.add(piece, f"{segment.path.name} was damaged when its writer died")
             await self._append(store, found.lines)
+            for piece in found.damaged:  # not before: while the store is away this is tried again and again
+                self._rejects.add(piece, f"{segment.path.name} was damaged when its writer died")
             segment.sent = found.end
             total += len(found.lines)
         return total
 
     async def _append(self, store: LedgerStore, batch: list[bytes]) -> None:
-        """Store a batch; when one entry of it can never be stored, store the others and set that one aside."""
-        if not batch:
-            return
-        try:
-            await store.append(batch)
-        except InvalidRequest as error:
-            if len(batch) == 1:
-                self._rejects.add(batch[0], error)
-                return
-            half = len(batch) // 2
-            await self._append(store, batch[:half])
-            await self._append(store, batch[half:])
+        """Store a batch, and set aside what of it can never be stored. When it raises, none is set aside: all will be tried again."""
+        for line, error in await _stored(store, batch):
+            self._rejects.add(line, error)
+
+
+async def _stored(store: LedgerStore, batch: list[bytes]) -> list[tuple[bytes, InvalidRequest]]:
+    """Store a batch; when one entry of it can never be stored, store the others. Returns those that could not, and why."""
+    if not batch:
+        return []
+    try:
+        await store.append(batch)
+    except InvalidRequest as error:
+        if len(batch) == 1:
+            return [(batch[0], error)]
+        half = len(batch) // 2
+        return [*await _stored(store, batch[:half]), *await _stored(store, batch[half:])]
+    return []

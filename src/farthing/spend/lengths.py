@@ -61,7 +61,7 @@ class Lengths:
             return Bounds(input=tokens_in, wanted=most * choices, least=most * choices, exact=True)
         seen = self._seen.get(upstream_model)
         if not seen:
-            return Bounds(input=tokens_in, wanted=self._assumed * choices, least=_FLOOR * choices, exact=False)
+            return Bounds(input=tokens_in, wanted=(self._assumed + _thinking(body)) * choices, least=_FLOOR * choices, exact=False)
         wanted = int(max(seen) * _MARGIN) + _FLOOR
         least = sum(seen) // len(seen) if len(seen) >= _ENOUGH else _FLOOR
         return Bounds(input=tokens_in, wanted=wanted * choices, least=min(wanted, max(least, _FLOOR)) * choices, exact=False)
@@ -74,6 +74,12 @@ def input_bound(request: Request) -> int:
     body = request.body
     extra = sum(len(_encode(body[name])) for name in ("tools", "functions", "response_format") if body.get(name))
     return (count_request(body) * BYTES_PER_TOKEN + extra) // _BYTES_PER_TOKEN + 1 + _images(body) * _PER_IMAGE
+
+
+def _thinking(body: Json) -> int:
+    """Tokens that the caller lets a model think with, on top of the answer (Anthropic's `thinking.budget_tokens`)."""
+    thinking = body.get("thinking")
+    return (_count(thinking.get("budget_tokens")) or 0) if isinstance(thinking, dict) else 0
 
 
 def _images(body: Json) -> int:

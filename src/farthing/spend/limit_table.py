@@ -34,8 +34,12 @@ _OWNERS_AT = 2**41
 _PATIENCE_S = 0.02
 """A lock is held for microseconds. Longer, its holder is stopped: then an error of one is better than waiting."""
 _PAUSE_S = 20e-6
+_TRIES = 4
+"""How often the processor is offered to the holder before sleeping, which takes longer than a lock is held."""
 _ATTACH_EVERY_S = 1.0
 _MINUTE_S = 60.0
+_ABSURD = 2.0**31
+"""No worker has so many requests under way."""
 
 REQUESTS, TOKENS = 2, 4
 """Where in a row's numbers the buckets are: how full, and then the instant at which that was. Before them is the key."""
@@ -112,29 +116,29 @@ class LimitTable:
         data = os.pread(self._fd, _HEAD_BYTES, place[0])
         return struct.unpack("6d", data) if data[:_KEY_BYTES] == key else None
 
-    def under_way(self, row: Row, most: int) -> int:
-        """Requests of the key under way in all workers. Exact where it matters: from `most` on, those of dead workers are sorted out."""
-        counts = row[self._count : self._count + self._columns].tolist()
+    def elsewhere(self, row: Row, most: int) -> int:
+        """Requests of the key under way in the other workers. Exact where it matters: from `most` on, those of dead ones are sorted out."""
+        counts: list[float] = row[self._count : self._count + self._columns].tolist()  # type: ignore[assignment]  # floats: typeshed
+        counts[self._column] = 0.0
         total = sum(counts)
-        if total >= most:
-            total = sum(count for column, count in enumerate(counts) if count and self._alive(column))
-        return int(total)
+        if 0 <= total < most:  # not so for what is no number
+            return int(total)
+        return int(sum(count for column, count in enumerate(counts) if 0 < count < _ABSURD and self._alive(column)))
 
-    def held(self, key: bytes) -> int:
-        """Requests of the key under way in this worker."""
-        return self._held.get(key, 0)
+    def told(self, row: Row) -> float:
+        """What the row says of this worker: as `tell` wrote it, unless the file was damaged."""
+        return row[self._count + self._column]
 
-    def add(self, key: bytes, change: int) -> None:
-        """Count one more request of the key under way in this worker, or one less. Raises OSError when the others cannot be told."""
-        count = self._held.get(key, 0) + change
-        if count > 0:
+    def tell(self, key: bytes, count: int) -> None:
+        """Tell how many requests of the key the others have to count for this worker. Raises OSError when they cannot be told."""
+        if count:
             self._held[key] = count
         else:
             self._held.pop(key, None)
-        self._tell(key, self._count, max(count, 0))
+        self._tell(key, self._count, count)
 
     def line(self, key: bytes, since: float | None) -> None:
-        """Tell since when this worker's first in line for the key has waited; None: nobody waits. Raises OSError as `add` does."""
+        """Tell since when this worker's first in line for the key has waited; None: nobody waits. Raises OSError as `tell` does."""
         if since is None:
             self._since.pop(key, None)
         else:
@@ -182,7 +186,7 @@ class LimitTable:
             raise
         self._try_at = 0.0
         for key in {*self._held, *self._since}:
-            self._tell(key, self._count, self.held(key))
+            self._tell(key, self._count, self._held.get(key, 0))
             self._tell(key, _SINCE, self._since.get(key, 0.0))
 
     def _claim_column(self) -> None:
@@ -238,7 +242,7 @@ class LimitTable:
             self._read(offset)
             if owner == key:
                 return offset, lock, unlock
-            if not self.under_way(self._row, 1):
+            if owner not in self._held and not self.elsewhere(self._row, 1):
                 self.crowded += used_at > 0 and self.clock() - used_at < _MINUTE_S
                 self._bytes[:] = key + bytes(self._size - _KEY_BYTES)
                 os.pwrite(self._fd, self._bytes, offset)
@@ -273,6 +277,10 @@ class LimitTable:
     def _lock(self, lock: bytes) -> None:
         if self._try_lock(lock):
             return
+        for _ in range(_TRIES):
+            os.sched_yield()
+            if self._try_lock(lock):
+                return
         until = time.monotonic() + _PATIENCE_S
         while not self._try_lock(lock) and time.monotonic() < until:
             time.sleep(_PAUSE_S)

@@ -45,12 +45,12 @@ class Pump:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                if loop.time() >= adopt_at:
-                    await self._adopt()
-                    adopt_at = loop.time() + _ADOPT_EVERY_S
                 # Only full batches follow at once: what arrives meanwhile waits for its turn, or each row would be a transaction.
                 while await self._journal.flush(self._store, self._max_batch) == self._max_batch:
                     pass
+                if loop.time() >= adopt_at:  # last: trouble with the files of others must not hold up ours
+                    await self._adopt()
+                    adopt_at = loop.time() + _ADOPT_EVERY_S
             except FarthingError as error:
                 if not self.store_away:
                     _log.warning("the ledger's store is away; entries wait on disk: %s", error)

@@ -81,6 +81,9 @@ class BudgetPurse:
     async def reserve(self, request: Request, upstream_model: str, price: Price) -> Reservation:
         """See `ports.Purse.reserve`."""
         who = request.principal
+        if not await self._book.known() and not price.free:
+            self.refused += 1
+            raise BudgetUnverified("It is not known yet which budgets there are: the database is away.", retry_after_s=2.0)
         budgets = self._book.of(who, request.user)
         limited = self._rates.applies(who)
         if not budgets and not limited:

@@ -204,6 +204,17 @@ class BudgetStoreContract:
         await stores.budgets.release("a")
         assert (await _lease(stores, "b", one, 900, least=900)).granted == 900
 
+    async def test_pruning_takes_nothing_that_counts(self, stores: Stores) -> None:
+        kept = [budget(window=window) for window in (_DAY, Window(kind="lifetime"), Window(kind="rolling", seconds=86_400 * 200))]
+        await _spend(stores, 30, at=utc_now() - timedelta(days=150))
+        await _spend(stores, 4)
+        for one in kept:
+            await stores.budgets.put(one)
+        await _lease(stores, "a", kept[0], 10, least=10)
+        await stores.budgets.prune()
+        assert [await _spent(stores, one) for one in kept] == [4, 34, 34]
+        assert not (await _lease(stores, "a", kept[0], 0)).fresh
+
     async def test_workers_that_ask_at_the_same_time_never_get_more_than_there_is(self, stores: Stores) -> None:
         one, two = budget(), budget(scope="total", subject="", tenant=None, limit_microusd=700)
         for each in (one, two):

@@ -44,6 +44,7 @@ def main() -> None:
             if limits.concurrency is not None:
                 worker.leave(name)
             say(f"{asked:.9f} {came:.9f} {left:.9f}")
+    worker.close()
     say(f"uncounted {worker.uncounted}")
 
 

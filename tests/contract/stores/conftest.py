@@ -78,7 +78,7 @@ def empty_too(server: str) -> Iterator[str]:
 def url(module_database: str) -> str:
     with psycopg.connect(module_database) as connection:
         connection.execute("TRUNCATE farthing.keys, farthing.ledger, farthing.ledger_daily, farthing.answers")
-        connection.execute("TRUNCATE farthing.budgets, farthing.budget_spend, farthing.budget_leases")
+        connection.execute("TRUNCATE farthing.budgets, farthing.budget_spend, farthing.budget_leases, farthing.erasures")
     return module_database
 
 

@@ -1,7 +1,10 @@
 """Migrations: from nothing, again, at the same time, by a user with few rights; and that schema.sql and the documents agree with them."""
 
 import asyncio
+import os
 import re
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -81,6 +84,49 @@ async def test_a_migrator_that_is_not_done_in_time_is_reported(empty: str) -> No
     assert await migrate(empty) == _ALL
 
 
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_server_that_hangs_in_the_middle_holds_nobody_up(
+    empty: str,
+    cancelled: bool,  # noqa: FBT001 - a table
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither whoever waits for the migration nor, when he gives up, the end of his process, which waits for its threads."""
+    over = threading.Event()
+    migrate_in_thread = migrating._migrate
+
+    def watched(*arguments: Any) -> list[str]:
+        try:
+            return migrate_in_thread(*arguments)
+        finally:
+            over.set()
+
+    monkeypatch.setattr(migrating, "_migrate", watched)
+    with psycopg.connect(empty, autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", (migrating._LOCK,))  # so that there is a middle
+        task = asyncio.create_task(migrate(make_conninfo(empty, application_name="stuck"), timeout_s=60 if cancelled else 1))
+        pid = await _backend(other, "stuck")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            if cancelled:
+                task.cancel()
+            async with asyncio.timeout(20):
+                with pytest.raises(asyncio.CancelledError if cancelled else Unavailable):
+                    await task
+            assert await asyncio.to_thread(over.wait, 20)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    assert await migrate(empty) == _ALL
+
+
+async def _backend(connection: psycopg.Connection[Any], name: str) -> int:
+    """The server process that serves the application of this name."""
+    async with asyncio.timeout(20):
+        look = "SELECT pid FROM pg_stat_activity WHERE application_name = %s"
+        while not (row := connection.execute(look, (name,)).fetchone()):  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.01)
+    return int(row[0])
+
+
 async def test_a_migration_that_fails_leaves_nothing_and_can_be_repeated(empty: str) -> None:
     with psycopg.connect(empty, autocommit=True) as connection:
         connection.execute("CREATE SCHEMA farthing")
@@ -135,7 +181,7 @@ async def test_roles_that_escape_row_level_security_are_refused(empty: str) -> N
 
 async def test_every_migration_can_be_rolled_back(empty: str) -> None:
     await migrate(empty)
-    with migrating._Backend(empty, time.monotonic() + 60) as backend:
+    with migrating._Backend(empty, time.monotonic() + 60, migrating._Wires()) as backend:
         backend.rollback_migrations(backend.to_rollback(read_migrations(str(MIGRATIONS))))
     left = _catalogue(empty)
     assert not any(left[name] for name in ("tables", "columns", "constraints", "indexes", "policies", "functions"))

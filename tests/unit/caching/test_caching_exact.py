@@ -685,3 +685,18 @@ async def test_memory_is_bounded_however_many_answers_come() -> None:
         await house.ask(f"question {at}")
     assert house.exact._memory.bytes <= 5000
     assert len(house.exact._memory) < 10
+
+
+async def test_after_a_flush_nothing_that_began_before_is_kept() -> None:
+    house = House()
+    await house.ask("before")
+    house.oracle.gate.clear()
+    under_way = house.start("under way")
+    await house.until(lambda: house.exact.flights == 1)
+    follower = house.start("under way")
+    house.exact.flush()
+    house.oracle.gate.set()
+    assert await house.sources(under_way, follower) == ["model", "exact"], "whoever waits is answered"
+    assert len(house.exact._memory) == 0
+    assert [(await house.ask(text))[0] for text in ("before", "under way", "under way")] == [Source.MODEL, Source.MODEL, Source.EXACT]
+    house.at_rest()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from farthing.caching.entry import Entry, pack, unpack
 from farthing.caching.memory import MemoryTier
 from farthing.caching.shared import SharedTier
+from farthing.cipher import Cipher
 from farthing.errors import InvalidRequest, Unavailable
 from farthing.inprocess.stores import InProcessAnswers, InProcessChanges
 from farthing.settings import ExactCacheSettings
@@ -245,3 +246,33 @@ async def test_the_writer_writes_prunes_and_outlives_an_outage() -> None:
             await asyncio.sleep(0.005)
     assert not task.done()
     task.cancel()
+
+
+async def test_with_a_key_answers_are_sealed_in_the_store_and_those_from_before_still_serve() -> None:
+    store = Store()
+    plain = tier(store)
+    one, two = entry(), entry(600)
+    plain.put("acme", "default", key(1), one)
+    await plain.drain()
+    settings = ExactCacheSettings.model_validate({"read_timeout_s": 0.05})
+    sealed = SharedTier(store, settings, Cipher(b"k" * 32))
+    sealed.put("acme", "default", key(2), two)
+    await sealed.drain()
+    found = [await store.get("acme", key(number)) for number in (1, 2)]
+    assert [b"xxxx" in stored.payload for stored in found if stored] == [True, False]
+    assert [await sealed.get("acme", key(number)) for number in (1, 2)] == [one, two]
+    rotated = SharedTier(store, settings, Cipher(b"n" * 32, [b"k" * 32]))
+    assert await rotated.get("acme", key(2)) == two
+    for stranger in (plain, SharedTier(store, settings, Cipher(b"n" * 32))):
+        assert await stranger.get("acme", key(2)) is None, "under a key that is lost it is a miss"
+
+
+async def test_an_answer_that_waits_while_its_tenant_is_flushed_is_not_stored() -> None:
+    store = Store()
+    shared = tier(store)
+    for tenant in ("acme", "rival"):
+        shared.put(tenant, "default", key(1), entry())
+    await store.forget("acme")
+    await shared.drain()
+    assert await store.get("acme", key(1)) is None
+    assert await store.get("rival", key(1)) is not None

@@ -59,7 +59,7 @@ def test_a_duration_is_never_shorter_than_what_it_stands_for(seconds: float) -> 
 def test_headers_are_openais() -> None:
     requests = Quota(name="requests", limit=60, remaining=59, reset_s=1)
     tokens = Quota(name="tokens", limit=150_000, remaining=149_984, reset_s=0.006)
-    assert quota_headers(request(requests, tokens)) == [
+    assert list(quota_headers(request(requests, tokens))) == [
         (b"x-ratelimit-limit-requests", b"60"),
         (b"x-ratelimit-remaining-requests", b"59"),
         (b"x-ratelimit-reset-requests", b"1s"),
@@ -70,7 +70,7 @@ def test_headers_are_openais() -> None:
 
 
 def test_a_key_without_limits_gets_no_such_headers() -> None:
-    assert quota_headers(request()) == []
+    assert not quota_headers(request())
 
 
 def test_a_refusal_says_which_limit_and_when() -> None:

@@ -16,8 +16,9 @@ from farthing.pipeline.stream import Replayed
 from farthing.settings import LimitsSettings
 from farthing.spend.admission import Admission
 from farthing.spend.calls import ModelCalls
+from farthing.spend.limit_rules import LimitRules
 from farthing.spend.limit_table import LimitTable
-from farthing.spend.limits import KeyLimits, LimitRules
+from farthing.spend.limits import KeyLimits
 from farthing.types import Answer, Extras, Json, Lifeline, Limits, Operation, Principal, Request, Source, new_id
 
 KEY = UUID(int=5 << 64 | 1)

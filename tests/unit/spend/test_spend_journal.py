@@ -191,7 +191,9 @@ async def test_a_full_spool_falls_back_to_bounded_memory_then_drops_and_counts(t
             made.record(entry())
     assert (len(made._memory), made.dropped) == (3, 13)
     assert sum(path.stat().st_size for path in files(tmp_path)) == 4 * LINE
-    assert len(caplog.records) == 1, "one line, not one for each entry"
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2, "not one for each entry"
+    assert ["dropped: 0" in line for line in said] == [True, False], "when the disk refuses, and when entries begin to be lost"
     assert await drained(made, store) == 7
     made.record(entry())
     assert await drained(made, store) == 1, "it goes on when there is room again"
@@ -288,23 +290,108 @@ async def test_what_a_power_cut_left_whole_is_stored_and_the_rest_set_aside(tmp_
     assert half[50:] in aside
 
 
-@hypothesis.given(cut=st.integers(0, 3 * LINE), start=st.integers(0, 3 * LINE), noise=st.binary(max_size=300), most=st.integers(1, 4))
-@hypothesis.settings(max_examples=60, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
-def test_reading_a_damaged_file_ends_and_invents_nothing(tmp_path: Path, cut: int, start: int, noise: bytes, most: int) -> None:
-    whole = b"".join(msgspec.json.encode(entry()) + b"\n" for _ in range(3))
-    path = tmp_path / "damaged"
-    path.write_bytes(whole[:start] + noise + whole[cut:])
-    found: list[bytes] = []
+def salvaged(path: Path, most: int) -> tuple[list[bytes], list[bytes]]:
+    """All lines and all pieces of a file, read to its end."""
+    lines: list[bytes] = []
+    pieces: list[bytes] = []
     at = 0
     with path.open("rb") as file:
         while (read := salvage.read(file.fileno(), at, most)).end > at:
             assert len(read.lines) <= most
-            found += read.lines
+            lines += read.lines
+            pieces += read.damaged
             at = read.end
     assert at == path.stat().st_size
-    assert set(found) <= set(whole.split(b"\n"))
+    return lines, pieces
+
+
+def three_lines() -> list[bytes]:
+    return [msgspec.json.encode(entry()) for _ in range(3)]
+
+
+@hypothesis.given(cut=st.integers(0, 3 * LINE), start=st.integers(0, 3 * LINE), noise=st.binary(max_size=300), most=st.integers(1, 4))
+@hypothesis.settings(max_examples=60, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+def test_whatever_is_in_a_file_reading_it_ends_and_loses_nothing(tmp_path: Path, cut: int, start: int, noise: bytes, most: int) -> None:
+    whole = b"\n".join(three_lines()) + b"\n"
+    path = tmp_path / "damaged"
+    path.write_bytes(whole[:start] + noise + whole[cut:])
+    lines, pieces = salvaged(path, most)
+    for line in lines:
+        msgspec.json.decode(line, type=LedgerEntry)
     untouched = {line for line in whole[:start].splitlines(keepends=True) if line.endswith(b"\n")}
-    assert {line.rstrip(b"\n") for line in untouched} <= set(found)
+    assert {line.rstrip(b"\n") for line in untouched} <= set(lines)
+    # Every byte is in a line or in a piece, but for line breaks and NULs.
+    bare = path.read_bytes().translate(None, b"\0\n")
+    assert sorted(b"".join([*lines, *pieces]).translate(None, b"\0\n")) == sorted(bare)
+
+
+@hypothesis.given(
+    holes=st.lists(st.tuples(st.integers(0, 3 * LINE), st.integers(0, 2 * LINE)), max_size=3),
+    end=st.integers(0, 3 * LINE),
+    torn=st.integers(0, LINE - 2),
+    most=st.integers(1, 4),
+)
+@hypothesis.settings(max_examples=100, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
+def test_what_a_crash_leaves_of_a_file_yields_no_entry_that_was_not_written(
+    tmp_path: Path, holes: list[tuple[int, int]], end: int, torn: int, most: int
+) -> None:
+    """Runs of NULs, a line that was cut short before whole ones, and an end cut off, all at any place."""
+    written = three_lines()
+    data = bytearray(b"\n".join([*written[:2], written[0][:torn] + written[2]]) + b"\n")
+    for at, length in holes:
+        data[at : at + length] = bytes(len(data[at : at + length]))
+    path = tmp_path / "crashed"
+    path.write_bytes(data[:end])
+    lines, _ = salvaged(path, most)
+    assert set(lines) <= set(written)
+    assert len(set(lines)) == len(lines)
+
+
+async def test_what_is_set_aside_is_counted_once_however_often_the_store_is_tried(tmp_path: Path) -> None:
+    (path,) = left_by_a_dead_worker(tmp_path)
+    path.write_bytes(path.read_bytes() + b'{"id":"0199')
+    made, store = journal(tmp_path), Store()
+    poison = entry(model_asked="a\0b")
+    made.record(entry())
+    made.record(poison)
+    store.away = True
+    for _ in range(5):
+        with pytest.raises(Unavailable):
+            await made.adopt(store, 1000)
+        with pytest.raises(Unavailable):
+            await made.flush(store, 1000)
+    assert made.rejected == 0
+    store.during = lambda: setattr(store, "away", len(store.batches) == 1)  # it goes away again between the halves of a batch
+    store.away = False
+    with pytest.raises(Unavailable):
+        await drained(made, store)
+    store.during = lambda: None
+    store.away = False
+    await drained(made, store)
+    await made.adopt(store, 1000)
+    assert len(store.ids) == 4
+    assert made.rejected == 2
+
+
+async def test_a_file_that_cannot_be_opened_holds_up_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    left_by_a_dead_worker(tmp_path)
+    (tmp_path / "0.jsonl").mkdir()  # also root cannot write to it
+    made, store = journal(tmp_path), Store()
+    assert await made.adopt(store, 1000) == 3
+    assert await made.adopt(store, 1000) == 0
+    assert caplog.text.count("cannot be opened, what is in it is not in the ledger") == 1
+
+
+async def test_trouble_with_the_files_of_the_dead_does_not_hold_up_the_living(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left_by_a_dead_worker(tmp_path)
+    made, store = journal(tmp_path), Store()
+    made.record(entry())
+    monkeypatch.setattr(salvage, "read", no_room)  # an error of the disk
+    task = asyncio.ensure_future(Pump(made, store, interval_s=0.001, max_batch=10).run())
+    async with asyncio.timeout(5):
+        while len(store.ids) < 1:  # noqa: ASYNC110 - the pump tells nobody
+            await asyncio.sleep(0.001)
+    task.cancel()
 
 
 async def test_entries_of_a_full_disk_go_to_it_in_order_when_it_has_room_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

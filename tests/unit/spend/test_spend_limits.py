@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from farthing.errors import RateLimited
 from farthing.settings import KeyLimitSettings, LimitsSettings
+from farthing.spend.limit_rules import LimitRules
 from farthing.spend.limit_table import LimitTable, columns_for
-from farthing.spend.limits import KeyLimits, LimitRules, TokenRates
+from farthing.spend.limits import KeyLimits, TokenRates
 from farthing.types import Limits, Principal, new_id
 
 
@@ -235,8 +236,8 @@ def test_quotas_say_what_is_left_and_when_all_is_there_again(host: Host, clock: 
     fresh = worker.quotas(key, limits)
     assert [(quota.name, quota.remaining, quota.reset_s) for quota in fresh] == [("requests", 60, 0), ("tokens", 1000, 0)]
     worker.enter(key, limits, 1.0, behind=False)
-    worker.take_tokens(key, 1000, 250)
-    worker.put_tokens(key, 1000, -1000)
+    worker.take_tokens(key, limits, 250)
+    worker.put_tokens(key, limits, -1000)
     assert [(quota.remaining, quota.reset_s) for quota in worker.quotas(key, limits)] == [(59, 1.0), (0, 75.0)]
     clock.now += 0.5
     assert worker.quotas(key, limits)[0].reset_s == 0.5
@@ -275,7 +276,7 @@ def test_a_key_with_requests_under_way_keeps_its_place_and_without_any_left_requ
 
 @pytest.mark.parametrize("size", [0, 1, 100, 5000])
 def test_a_file_that_is_cut_off_heals(host: Host, size: int) -> None:
-    one, two, key, limits = host.worker(), host.worker(), new_id().bytes, Limits(requests_per_minute=3, concurrency=2)
+    one, two, key, limits = host.worker(), host.worker(), UUID(int=200).bytes, Limits(requests_per_minute=3, concurrency=2)
     assert one.enter(key, limits, 1.0, behind=False)
     os.truncate(host.tables[0].path, size)
     assert one.enter(key, limits, 1.0, behind=False)

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from farthing.budgets import Ask, Budget, LeaseState, Window, budget_id
+from farthing.budgets import Ask, Budget, LeaseState, new_budget
 from farthing.errors import BudgetExceeded, BudgetUnverified, PriceUnknown, Unavailable
 from farthing.inprocess.budgets import InProcessBudgets
 from farthing.inprocess.stores import InProcessChanges, InProcessLedger
@@ -20,8 +20,9 @@ from farthing.snapshot import Snapshot
 from farthing.spend.budget_book import BudgetBook
 from farthing.spend.leases import Leases
 from farthing.spend.lengths import Lengths
+from farthing.spend.limit_rules import LimitRules
 from farthing.spend.limit_table import LimitTable
-from farthing.spend.limits import KeyLimits, LimitRules, TokenRates
+from farthing.spend.limits import KeyLimits, TokenRates
 from farthing.spend.purse import BudgetPurse
 from farthing.testing.stores import encoded, ledger_entry
 from farthing.types import Extras, Lifeline, Operation, Price, Principal, Request, Usage, new_id, utc_now
@@ -54,10 +55,9 @@ class House:
         self._folder = folder
 
     async def budget(self, limit: int, **facts: Any) -> Budget:
-        window = facts.pop("window", Window(kind="day"))
-        usual: dict[str, Any] = {"scope": "tenant", "subject": "acme", "tenant": "acme", **facts}
-        made = budget_id(usual["scope"], usual["tenant"], usual["subject"], window)
-        found = Budget(id=made, limit_microusd=limit, window=window, created_at=utc_now(), **usual)
+        usual: dict[str, Any] = {"scope": "tenant", "subject": "acme", "tenant": "acme", "hard": True, **facts}
+        made = new_budget(usual["scope"], usual["tenant"], usual["subject"], "1/day", utc_now())
+        found = msgspec.structs.replace(made, limit_microusd=limit, hard=usual["hard"])
         await self.store.put(found)
         return found
 

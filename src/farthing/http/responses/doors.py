@@ -41,6 +41,8 @@ class ResponsesDoors:
             typed, request.body = parse.responses(await self._passage.body(request, scope, receive))
             request.stream, request.foreign = bool(typed.stream), True
             self._passage.admit(request, typed.model, scope)
+            if typed.store is False:
+                request.extras = msgspec.structs.replace(request.extras, store=False)
             check(typed, request.body)
             items = await self._resolved(request, read_items(typed.input, ids))
             history = await self._history(request, typed.previous_response_id)
