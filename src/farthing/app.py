@@ -396,6 +396,7 @@ class Farthing:
     async def stop(self) -> None:
         """Stop the background work, write what is left, and let go of everything."""
         await self._background.stop()
+        await self._ring.close()
         try:
             async with asyncio.timeout(2.0):
                 await self._pump.drain()

@@ -42,13 +42,19 @@ _LAST_WORDS_S = 1
 
 def main() -> None:
     """Read the orders and serve until told to stop."""
-    line = sys.stdin.buffer.readline()
+    line = read_line(sys.stdin.fileno())
     if not line:
         return  # the supervisor gave up before it had orders
     orders = msgspec.json.decode(line, type=Orders)
     settings = load_text(orders.settings, os.environ, orders.overrides, fresh_secrets(orders.secrets))
     logs.setup(settings.telemetry.log_level)
     uvloop.run(serve(settings, orders, watch=sys.stdin.fileno()))
+
+
+def read_line(fd: int) -> bytes:
+    """The next line, empty at the end. Not through a buffer, which might take in the supervisor's next word with it."""
+    with open(fd, "rb", buffering=0, closefd=False) as raw:
+        return raw.readline()
 
 
 async def serve(settings: Settings, orders: Orders, *, watch: int) -> None:

@@ -149,6 +149,12 @@ class KeyRing:
                 self._changed.set()  # what is on disk may hold a key that was revoked since
                 await asyncio.sleep(self._settings.refresh_s)
 
+    async def close(self) -> None:
+        """Write what the background has not written yet."""
+        if self._snapshot is not None and self._changed.is_set():
+            self._changed.clear()
+            await asyncio.to_thread(self._snapshot.write, list(self._known.values()))
+
     async def authenticate(self, key: str) -> Principal:
         """Who holds this key. Raises `Unauthenticated`, or `Unavailable` when it cannot be known."""
         if len(key) > _LONGEST or not key.isascii():

@@ -160,3 +160,19 @@ async def test_a_disk_that_refuses_is_tried_again(tmp_path: Path) -> None:
         await asyncio.sleep(0.05)
         folder.unlink()
         await until(lambda: kept(folder) == {digest_of(key)})
+
+
+async def test_what_changed_right_before_a_stop_is_on_disk(tmp_path: Path) -> None:
+    """The background writes at a measured pace; a revocation in between must not be forgotten by a stop."""
+    store = Store()
+    first, second = new_key(), new_key()
+    await store.add(record(first))
+    async with at_work(store, tmp_path) as ring:
+        await until(lambda: kept(tmp_path) == {digest_of(first)})
+        await store.add(record(second))
+        await ring.reload()
+    await ring.close()
+    assert kept(tmp_path) == {digest_of(first), digest_of(second)}
+    written = on_disk(tmp_path).path.stat().st_mtime_ns
+    await ring.close()
+    assert on_disk(tmp_path).path.stat().st_mtime_ns == written

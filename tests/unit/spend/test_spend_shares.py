@@ -105,6 +105,32 @@ def test_what_is_taken_ahead_is_not_used_when_it_is_old(host: Host) -> None:
         host.clock.now += 0.11
 
 
+def left(worker: KeyLimits, limits: Limits) -> list[int]:
+    """What the headers say is left."""
+    return [quota.remaining for quota in worker.quotas(KEY, limits)]
+
+
+def test_headers_count_each_request_that_a_worker_let_in_by_itself(host: Host) -> None:
+    worker, limits = host.workers[0], Limits(requests_per_minute=6000, tokens_per_minute=60_000_000)
+    for count in range(1, 9):
+        assert worker.enter(KEY, limits, 1.0, behind=False)
+        assert left(worker, limits) == [6000 - count, 60_000_000]
+    assert host.looks == 1
+
+
+def test_headers_of_a_busy_key_are_a_tenth_of_a_second_old_at_most(host: Host) -> None:
+    worker = host.workers[0]
+    assert passes(worker, FAR, 1) == 1
+    assert left(worker, FAR) == [5_999_999, 60_000_000]
+    assert passes(worker, FAR, 50) == 50
+    worker.take_tokens(KEY, FAR, 90_000)
+    host.clock.now += 0.101  # in which 10,100 requests and 101,000 tokens flow in
+    assert worker.enter(KEY, FAR, 1.0, behind=False)
+    assert left(worker, FAR) == [5_999_999, 60_000_000]
+    worker.take_tokens(KEY, FAR, 10_000_000)
+    assert left(worker, FAR) == [5_999_999, 50_000_000]
+
+
 @pytest.mark.parametrize(
     "limits",
     [Limits(requests_per_minute=1199), Limits(tokens_per_minute=1199), Limits(concurrency=63)],
