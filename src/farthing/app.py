@@ -6,9 +6,8 @@ import asyncio
 import logging
 from functools import partial
 
-import msgspec
-
 from farthing.app_catalogue import LOCAL, catalogue_of, models_of, price_questions, providers_of
+from farthing.app_stores import Stores
 from farthing.background import Background
 from farthing.budgets import Budget
 from farthing.caching.exact import ExactCache
@@ -38,25 +37,9 @@ from farthing.http.server import Gateway, Opening
 from farthing.logs import RequestLog
 from farthing.orders import Runtime
 from farthing.ports import (
-    AnswerStore,
-    BudgetStore,
-    Changes,
-    KeyStore,
-    LedgerStore,
     Provider,
-    RequestRecords,
-    ResponseStore,
-    RetentionStore,
 )
-from farthing.postgres.answers import PostgresAnswers
-from farthing.postgres.budgets import PostgresBudgets
-from farthing.postgres.changes import PostgresChanges
-from farthing.postgres.keys import PostgresKeys
-from farthing.postgres.ledger import PostgresLedger
 from farthing.postgres.pool import Database
-from farthing.postgres.requests import PostgresRequests
-from farthing.postgres.responses import PostgresResponses
-from farthing.postgres.retention import PostgresRetention
 from farthing.retention.policies import Policies
 from farthing.retention.recorder import Recorder
 from farthing.retention.transcript import Sealing
@@ -94,41 +77,6 @@ _ANY = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "T
 _FIRST_TRY_S = 0.2
 _PROBE_TIMEOUT_S = 2.0
 _METRICS_EVERY_S = 1.0
-
-
-class Stores(msgspec.Struct, frozen=True, kw_only=True):
-    """The durable side, behind ports. `database` is what must be opened and closed, None for stores in process."""
-
-    keys: KeyStore
-    ledger: LedgerStore
-    budgets: BudgetStore
-    answers: AnswerStore
-    responses: ResponseStore
-    retention: RetentionStore
-    requests: RequestRecords
-    changes: Changes | None
-    database: Database | None = None
-
-
-def postgres_stores(settings: Settings, url: str) -> Stores:
-    """The stores on PostgreSQL."""
-    database = Database(
-        url,
-        max_size=settings.database.pool_size,
-        statement_timeout_s=settings.database.statement_timeout_s,
-        connect_timeout_s=settings.database.connect_timeout_s,
-    )
-    return Stores(
-        keys=PostgresKeys(database),
-        ledger=PostgresLedger(database),
-        budgets=PostgresBudgets(database),
-        answers=PostgresAnswers(database),
-        responses=PostgresResponses(database),
-        retention=PostgresRetention(database),
-        requests=PostgresRequests(database),
-        changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
-        database=database,
-    )
 
 
 class Farthing:

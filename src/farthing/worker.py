@@ -21,8 +21,9 @@ import uvicorn
 import uvloop
 
 from farthing import logs
-from farthing.app import SOCKET_PATH, Farthing, postgres_stores
+from farthing.app import SOCKET_PATH, Farthing
 from farthing.app_secrets import fresh_secrets
+from farthing.app_stores import postgres_stores
 from farthing.errors import Unavailable
 from farthing.http.protocol import DoorProtocol
 from farthing.http.socket_protocol import SocketProtocol

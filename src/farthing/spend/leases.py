@@ -46,6 +46,7 @@ class Lease:
         self.valid_until = 0.0
         self.touched = time.monotonic()
         self.state: LeaseState | None = None
+        self.cushion = 0
         self._rate = 0.0
         self._used_then = 0
 
@@ -84,16 +85,15 @@ class Lease:
         self._rate = (self._rate + (self.used - self._used_then) / seconds) / 2
         self._used_then = self.used
 
-    def cushion(self, share: float) -> int:
-        """How much to keep in hand."""
+    def plan(self, share: float) -> None:
+        """Decide how much to keep in hand: `cushion`."""
         state = self.state
         usual = int(self.budget.limit_microusd * share)
-        if state is None:
-            return usual
-        left = state.limit_microusd - state.spent - state.others
+        left = usual * _TIGHT if state is None else state.limit_microusd - state.spent - state.others
         if left < usual * _TIGHT:
-            return min(usual, int(self._rate * _TICK_S))
-        return max(usual, min(int(self._rate * _AHEAD_S), left // 8))
+            self.cushion = min(usual, int(self._rate * _TICK_S))
+        else:
+            self.cushion = max(usual, min(int(self._rate * _AHEAD_S), left // 8))
 
 
 class Leases:
@@ -119,6 +119,7 @@ class Leases:
             return lease
         now = utc_now()
         lease = self._leases[budget.id] = Lease(budget, budget.window.start(now), budget.window.end(now).timestamp())
+        lease.plan(self._settings.grant_share)
         return lease
 
     def changed(self, budgets: Sequence[Budget]) -> None:
@@ -133,12 +134,13 @@ class Leases:
                 lease.valid_until = 0.0
                 self._wake.set()
             lease.budget = budget
+            lease.plan(self._settings.grant_share)
 
     def take(self, lease: Lease, amount: int, now: float) -> None:
         """Reserve what is free."""
         lease.reserved += amount
         lease.touched = now
-        if lease.free(now) < lease.cushion(self._settings.grant_share) // 4:
+        if lease.granted - lease.used - lease.reserved < lease.cushion // 4:
             self._wake.set()
 
     def settle(self, lease: Lease, amount: int, cost: int) -> None:
@@ -146,7 +148,7 @@ class Leases:
         lease.reserved -= amount
         if cost:
             self.of(lease.budget).used += cost
-        if self._soon is None and lease.free(time.monotonic()) > 2 * lease.cushion(self._settings.grant_share):
+        if self._soon is None and lease.granted - lease.used - lease.reserved > 2 * lease.cushion:
             self._soon = asyncio.get_running_loop().call_later(_BACK_AFTER_S, self._give_back)
         if self._freed is not None:
             freed, self._freed = self._freed, None
@@ -193,6 +195,7 @@ class Leases:
             if now - beat >= _TICK_S:
                 for lease in self._leases.values():
                     lease.beat(now - beat)
+                    lease.plan(self._settings.grant_share)
                 beat = now
             await self._converse(now)
             if self.away:
@@ -244,13 +247,14 @@ class Leases:
             lease_now = self._leases.get(state.budget_id)
             if lease_now is not None:
                 lease_now.take_in(state, now + self._settings.lease_ttl_s)
+                lease_now.plan(self._settings.grant_share)
 
     def _change(self, lease: Lease, want: tuple[int, int] | None, now: float) -> tuple[int, int, int, int | None] | None:
         """What to ask for a lease, as `Ask` has it: (change, least, spare, rest); None for nothing."""
         in_hand = lease.granted - lease.used - lease.reserved
         if not lease.budget.hard:
             return (0, 0, 0, None) if now - lease.touched < _IDLE_S else None
-        cushion = lease.cushion(self._settings.grant_share)
+        cushion = lease.cushion
         if want is not None:
             full, rest = want
             return (

@@ -33,12 +33,32 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     exact: bool
 
 
+class _Seen:
+    """The last answers of a model: `high` is the longest, `mean` about the usual one. Brought up to date now and then."""
+
+    __slots__ = ("_last", "count", "high", "mean")
+
+    def __init__(self) -> None:
+        self._last: deque[int] = deque(maxlen=_MEMORY)
+        self.count = 0
+        self.high = 0
+        self.mean = 0
+
+    def add(self, tokens: int) -> None:
+        self._last.append(tokens)
+        self.count += 1
+        self.high = max(self.high, tokens)
+        if self.count <= _ENOUGH or self.count % _ENOUGH == 0:
+            self.high = max(self._last)
+            self.mean = sum(self._last) // len(self._last)
+
+
 class Lengths:
     """Remembers how long the last answers of each model were. `assumed` output tokens count while it has seen none."""
 
     def __init__(self, assumed: int) -> None:
         self._assumed = assumed
-        self._seen: dict[str, deque[int]] = {}
+        self._seen: dict[str, _Seen] = {}
 
     def saw(self, upstream_model: str, usage: Usage) -> None:
         """An answer came to its end."""
@@ -46,8 +66,8 @@ class Lengths:
         if seen is None:
             if len(self._seen) >= _MOST_MODELS:
                 return
-            seen = self._seen[upstream_model] = deque(maxlen=_MEMORY)
-        seen.append(usage.output)
+            seen = self._seen[upstream_model] = _Seen()
+        seen.add(usage.output)
 
     def bounds(self, request: Request, upstream_model: str) -> Bounds:
         """For one attempt."""
@@ -60,10 +80,10 @@ class Lengths:
         if most is not None:
             return Bounds(input=tokens_in, wanted=most * choices, least=most * choices, exact=True)
         seen = self._seen.get(upstream_model)
-        if not seen:
+        if seen is None:
             return Bounds(input=tokens_in, wanted=(self._assumed + _thinking(body)) * choices, least=_FLOOR * choices, exact=False)
-        wanted = int(max(seen) * _MARGIN) + _FLOOR
-        least = sum(seen) // len(seen) if len(seen) >= _ENOUGH else _FLOOR
+        wanted = int(seen.high * _MARGIN) + _FLOOR
+        least = seen.mean if seen.count >= _ENOUGH else _FLOOR
         return Bounds(input=tokens_in, wanted=wanted * choices, least=min(wanted, max(least, _FLOOR)) * choices, exact=False)
 
 

@@ -13,10 +13,10 @@ from farthing.spend.budget_book import BudgetBook
 from farthing.spend.leases import Lease, Leases
 from farthing.spend.lengths import Bounds, Lengths
 from farthing.spend.limits import TokenRates
-from farthing.spend.prices import cost
 from farthing.types import Price, Principal, Request, Usage, dollars, utc_now
 
 _ASK_AGAIN_S = 0.1
+_MILLION = 1_000_000
 
 
 class _Held:
@@ -97,7 +97,7 @@ class BudgetPurse:
             if budgets and not price.free:
                 taken = await self._keep(budgets, bounds, price, upstream_model)
                 money = _Held(self._leases, self._lengths, upstream_model, taken)
-                request.over_budget = any(not budget.hard and self._leases.of(budget).over for budget in budgets)
+                request.over_budget = any(not lease.budget.hard and lease.over for lease, _ in taken)
         except BaseException as error:
             self.refused += isinstance(error, BudgetExceeded | BudgetUnverified | PriceUnknown)
             if limited:
@@ -108,7 +108,6 @@ class BudgetPurse:
     async def _keep(self, budgets: Sequence[Budget], bounds: Bounds, price: Price, model: str) -> list[tuple[Lease, int]]:
         """Take the same amount out of each budget's lease; soft ones only count."""
         leases = [self._leases.of(budget) for budget in budgets]
-        now = time.monotonic()
         hard = [lease for lease in leases if lease.budget.hard]
         if hard and price.source == "none" and self._settings.unknown_price == "refuse":
             raise PriceUnknown(
@@ -116,11 +115,13 @@ class BudgetPurse:
                 "models.NAME.price.input_usd_per_1m and output_usd_per_1m in the settings.",
                 param="model",
             )
-        wanted, least = _amount(price, bounds.input, bounds.wanted), _amount(price, bounds.input, bounds.least)
-        amount = wanted
-        if any(lease.free(now) < wanted for lease in hard):
-            amount = await self._wait_for(hard, wanted, least)
-            now = time.monotonic()
+        amount = _amount(price, bounds.input, bounds.wanted)
+        now = time.monotonic()
+        for lease in hard:
+            if lease.free(now) < amount:
+                amount = await self._wait_for(hard, amount, _amount(price, bounds.input, bounds.least))
+                now = time.monotonic()
+                break
         for lease in leases:
             self._leases.take(lease, amount, now)
         return [(lease, amount) for lease in leases]
@@ -151,9 +152,12 @@ class BudgetPurse:
 
 
 def _amount(price: Price, tokens_in: int, tokens_out: int) -> int:
-    """Micro-dollars, at the dearest way to count the input; at least one, so that an empty budget lets nothing through."""
-    dearest = max(price.cache_write - price.input, (price.cache_write_1h or 0) - price.input, 0)
-    return max(1, cost(price, Usage(input=tokens_in, output=tokens_out)) + dearest * tokens_in // 1_000_000)
+    """Micro-dollars, rounded up, with the dearest way to count the input; at least one, so that an empty budget lets nothing through."""
+    for start, tier in price.tiers:
+        if tokens_in > start:
+            price = tier
+    total = tokens_in * max(price.input, price.cache_write, price.cache_write_1h or 0) + tokens_out * price.output
+    return max(1, -(-total // _MILLION))
 
 
 def _spent_up(lease: Lease) -> str:

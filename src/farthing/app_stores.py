@@ -1,0 +1,52 @@
+"""The durable side of a gateway: every store, on PostgreSQL. Part of the composition root."""
+
+from __future__ import annotations
+
+import msgspec
+
+from farthing.ports import AnswerStore, BudgetStore, Changes, KeyStore, LedgerStore, RequestRecords, ResponseStore, RetentionStore
+from farthing.postgres.answers import PostgresAnswers
+from farthing.postgres.budgets import PostgresBudgets
+from farthing.postgres.changes import PostgresChanges
+from farthing.postgres.keys import PostgresKeys
+from farthing.postgres.ledger import PostgresLedger
+from farthing.postgres.pool import Database
+from farthing.postgres.requests import PostgresRequests
+from farthing.postgres.responses import PostgresResponses
+from farthing.postgres.retention import PostgresRetention
+from farthing.settings import Settings
+
+
+class Stores(msgspec.Struct, frozen=True, kw_only=True):
+    """The durable side, behind ports. `database` is what must be opened and closed, None for stores in process."""
+
+    keys: KeyStore
+    ledger: LedgerStore
+    budgets: BudgetStore
+    answers: AnswerStore
+    responses: ResponseStore
+    retention: RetentionStore
+    requests: RequestRecords
+    changes: Changes | None
+    database: Database | None = None
+
+
+def postgres_stores(settings: Settings, url: str) -> Stores:
+    """The stores on PostgreSQL."""
+    database = Database(
+        url,
+        max_size=settings.database.pool_size,
+        statement_timeout_s=settings.database.statement_timeout_s,
+        connect_timeout_s=settings.database.connect_timeout_s,
+    )
+    return Stores(
+        keys=PostgresKeys(database),
+        ledger=PostgresLedger(database),
+        budgets=PostgresBudgets(database),
+        answers=PostgresAnswers(database),
+        responses=PostgresResponses(database),
+        retention=PostgresRetention(database),
+        requests=PostgresRequests(database),
+        changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
+        database=database,
+    )
