@@ -98,16 +98,21 @@ def test_a_server_that_hangs_holds_nobody_up(outpost: Outpost, proxy: PostgresPr
 def test_a_hard_budget_lasts_for_the_last_grants_and_then_it_is_said_why(outpost: Outpost, proxy: PostgresProxy) -> None:
     """An answer costs 33 micro-dollars; a worker holds an eighth of what is left at most."""
     made = new_key(outpost, "grants", budget_usd="0.004/day")
-    eventually(lambda: [ask(outpost, made["key"], "warm", max_tokens=20).status_code for _ in range(8)] == [200] * 8, "leases in both")
+    for pid in both_workers(outpost):
+        with alone(outpost, pid):  # no question twice: a cached answer takes no lease
+            eventually(lambda: ask(outpost, made["key"], f"warm {new_id()}", max_tokens=20).status_code == 200, "a lease in each")
     proxy.away()
     degraded(outpost)
-    answers = [ask(outpost, made["key"], f"on grants {number}", max_tokens=20) for number in range(60)]
+    answers = [ask(outpost, made["key"], "on grants 0", max_tokens=20)]
+    while answers[-1].status_code == 200 and len(answers) < 121:  # with so many, all of the budget would be spent
+        answers.append(ask(outpost, made["key"], f"on grants {len(answers)}", max_tokens=20))
     assert answers[0].status_code == 200
     refused = [answer for answer in answers if answer.status_code != 200]
     assert {(answer.status_code, answer.json()["error"]["code"], answer.headers["x-should-retry"]) for answer in refused} == {
         (503, "budget_unverified", "true")
     }
-    assert ask(outpost, made["key"], "on grants 0", max_tokens=20).headers["x-farthing-source"] == "exact"
+    again = "on grants 0"  # kept by the worker that has answered it; the other one cannot look it up now
+    eventually(lambda: ask(outpost, made["key"], again, max_tokens=20).headers.get("x-farthing-source") == "exact", "the cached answer")
     proxy.back()
     eventually(lambda: ask(outpost, made["key"], f"again {new_id()}", max_tokens=20).status_code == 200, "new grants")
     once_each(outpost, [answer.headers["x-request-id"] for answer in answers if answer.status_code == 200])
