@@ -103,7 +103,8 @@ class Farthing:
             max_batch=settings.ledger.max_batch,
             ended=stores.budgets.release,
         )
-        self._ring = KeyRing(stores.keys, settings.keys, Snapshot(settings.data / "snapshot", "keys", KeyRecord))
+        snapshot = Snapshot(settings.data / "snapshot", "keys", KeyRecord)
+        self._ring = KeyRing(stores.keys, settings.keys, snapshot, before_use=self._know_budgets)
         self._memory = MemoryTier(settings.cache.exact.max_bytes)
         cipher = _cipher(settings)
         keyed = settings.retention.encryption_key is not None
@@ -146,6 +147,10 @@ class Farthing:
         )
         self.asgi = self._gateway()
         self._register_gauges()
+
+    async def _know_budgets(self) -> None:
+        """A key's budget is stored before the key: read after it, it is known before the key's first request."""
+        await self._budgets.reload()
 
     def _observers(self) -> list[Observer]:
         observers: list[Observer] = [self._metrics.observe]
@@ -261,6 +266,7 @@ class Farthing:
         if self._stores.database is not None:
             await self._stores.database.open()
             start("database", partial(self._look_at, self._stores.database))
+        await self._budgets.open()
         start("keys", self._ring.run)
         start("key snapshot", self._ring.save)
         start("known answers", self._refresh_answers)
@@ -269,8 +275,8 @@ class Farthing:
         if self._settings.ledger.fsync == "batch":
             start("ledger sync", self._pump.keep_synced)
         start("limits", self._limits.run)
-        await self._budgets.open()
         start("budgets", self._budgets.run)
+        start("budget snapshot", self._budgets.save)
         start("leases", self._leases.run)
         start("answers", self._shared.run)
         start("responses", self._conversations.run)
@@ -345,6 +351,7 @@ class Farthing:
         """Stop the background work, write what is left, and let go of everything."""
         await self._background.stop()
         await self._ring.close()
+        await self._budgets.close()
         try:
             async with asyncio.timeout(2.0):
                 await self._pump.drain()

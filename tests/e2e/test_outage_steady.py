@@ -16,7 +16,7 @@ from inside import add_up, alone, ask, both_workers, eventually, new_key, once_e
 from postgres_proxy import Outpost, PostgresProxy, database_behind
 
 from farthing.testing.installation import Installation
-from farthing.testing.upstream import ScriptedUpstream
+from farthing.testing.upstream import ScriptedUpstream, completion, usage_object
 from farthing.types import new_id
 
 
@@ -95,8 +95,11 @@ def test_a_server_that_hangs_holds_nobody_up(outpost: Outpost, proxy: PostgresPr
     add_up(outpost)
 
 
-def test_a_hard_budget_lasts_for_the_last_grants_and_then_it_is_said_why(outpost: Outpost, proxy: PostgresProxy) -> None:
-    """An answer costs 33 micro-dollars; a worker holds an eighth of what is left at most."""
+def test_a_hard_budget_lasts_for_the_last_grants_and_then_it_is_said_why(
+    outpost: Outpost, proxy: PostgresProxy, up: ScriptedUpstream
+) -> None:
+    """An answer costs 60 micro-dollars; a worker holds an eighth of what is left at most."""
+    up.script("fast", completion("hello", usage=usage_object(20, 20)))
     made = new_key(outpost, "grants", budget_usd="0.004/day")
     for pid in both_workers(outpost):
         with alone(outpost, pid):  # no question twice: a cached answer takes no lease

@@ -10,6 +10,7 @@ import re
 import secrets
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 
 from farthing.errors import FarthingError, KeyInUrl, Unauthenticated, Unavailable
 from farthing.http.asgi import Scope
@@ -68,11 +69,19 @@ class KeyRing:
 
     All keys are held in memory up to `max_cached`. A key that is not among them is looked up once, with a deadline, and then remembered
     as unknown until the next refresh. While the store is away the last known keys count; at a start without it, those of the snapshot.
-    `loaded`: there are keys to go by. `confirmed`: the store has said so since the start.
+    `loaded`: there are keys to go by. `confirmed`: the store has said so since the start. `before_use` is awaited between reading keys
+    and opening to them: what must be known of a key by then (its budget) is read there. It may raise as the store does.
     """
 
-    def __init__(self, store: KeyStore, settings: KeySettings, snapshot: Snapshot[KeyRecord] | None = None) -> None:
+    def __init__(
+        self,
+        store: KeyStore,
+        settings: KeySettings,
+        snapshot: Snapshot[KeyRecord] | None = None,
+        before_use: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._store = store
+        self._before_use = before_use
         self._settings = settings
         self._snapshot = snapshot
         self._reloading = asyncio.Lock()
@@ -88,6 +97,8 @@ class KeyRing:
         """Read all keys anew. Raises the store's errors and keeps the old ones then."""
         async with self._reloading:  # an older answer must not overtake a newer one: it may hold a key that was revoked since
             records = await self._store.all(self._settings.max_cached)
+            if self._before_use is not None:
+                await self._before_use()
             changed = self._take(records) or not self.confirmed
             self._unknown.clear()
             self.loaded = self.confirmed = True
@@ -178,6 +189,8 @@ class KeyRing:
         try:
             async with asyncio.timeout(_LOOKUP_TIMEOUT_S), self._looking:
                 record = await self._store.find(digest)
+                if record is not None and self._before_use is not None:
+                    await self._before_use()
         except (FarthingError, TimeoutError):
             if self.loaded:
                 raise _wrong(key) from None

@@ -18,6 +18,7 @@ from farthing.types import Principal, utc_now
 _log = logging.getLogger("farthing.budgets")
 _MOST_CALLERS = 10_000
 _PRUNE_EVERY_S = 3600.0
+_SAVE_EVERY_S = 0.5
 
 
 class BudgetBook:
@@ -42,6 +43,7 @@ class BudgetBook:
         self._synced = False
         self._unsaved = True
         self._known = asyncio.Event()
+        self._reloading = asyncio.Lock()
         self.loaded = False
 
     async def known(self) -> bool:
@@ -106,17 +108,27 @@ class BudgetBook:
 
     async def reload(self) -> None:
         """Take a new snapshot. Raises the store's errors and keeps the old one then."""
-        if not self._synced:
-            await self._store.sync_settings(self._of_settings())
-            self._synced = True
-        before = self._budgets
-        self._take_in(await self._store.all(self._settings.max_cached))
-        self.loaded = True
-        self._known.set()
+        async with self._reloading:  # an older answer must not overtake a newer one
+            if not self._synced:
+                await self._store.sync_settings(self._of_settings())
+                self._synced = True
+            before = self._budgets
+            self._take_in(await self._store.all(self._settings.max_cached))
+            self.loaded = True
+            self._known.set()
+            self._unsaved = self._unsaved or self._budgets != before
         if len(self._budgets) >= self._settings.max_cached:
             _log.error("there are more budgets than budgets.max_cached (%d): the newest do not hold", self._settings.max_cached)
-        self._unsaved = self._unsaved or self._budgets != before
-        if self._unsaved:  # still, when the disk has refused
+
+    async def save(self) -> None:
+        """Write the snapshot when it has changed, until cancelled; again, when the disk has refused."""
+        while True:
+            await self.close()
+            await asyncio.sleep(_SAVE_EVERY_S)
+
+    async def close(self) -> None:
+        """Write what is not written yet."""
+        if self._unsaved and self.loaded:
             self._unsaved = not await asyncio.to_thread(self._snapshot.write, self._budgets)
 
     async def run(self) -> None:

@@ -309,3 +309,19 @@ async def test_any_key_is_somebody_or_refused(key: str) -> None:
     keys = ring(Store())
     with pytest.raises(Unauthenticated):
         await keys.authenticate(key)
+
+
+async def test_what_belongs_to_a_key_is_read_before_it_opens_anything() -> None:
+    """Else the first requests of a new key, on a worker that has not heard of its budget, would spend without one."""
+    store = Store()
+    seen: list[str] = []
+
+    async def before_use() -> None:
+        seen.append("its budget")
+
+    keys = KeyRing(store, KeySettings(), before_use=before_use)
+    await keys.reload()
+    key, _ = await issued(store)
+    seen.clear()
+    assert (await keys.authenticate(key)).tenant == "acme"
+    assert seen == ["its budget"]

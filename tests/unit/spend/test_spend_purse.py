@@ -301,8 +301,8 @@ async def test_a_new_window_begins_with_all_of_the_budget(tmp_path: Path) -> Non
 async def test_the_books_snapshot_is_known_without_the_store(tmp_path: Path) -> None:
     house = House(tmp_path)
     kept = await house.budget(100)
-    async with house.worker("a"):
-        pass
+    async with house.worker("a") as worker:
+        await worker.book.close()
     late = Worker(House(tmp_path, tiers={"free": "5/day"}), "b", tmp_path)
     await late.book.open()
     assert {budget.id for budget in late.book.of(WHO, None)} > {kept.id}
