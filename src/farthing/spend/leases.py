@@ -238,6 +238,7 @@ class Leases:
                 )
             )
         if not asks:
+            self.away = False  # as far as anybody knows: the next request that needs a grant finds out
             return
         self._begin()
         async with asyncio.timeout(self._settings.store_timeout_s):

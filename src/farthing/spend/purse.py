@@ -134,7 +134,8 @@ class BudgetPurse:
         until = time.monotonic() + self._settings.wait_s
         while True:
             short = [lease for lease in leases if lease.free(time.monotonic()) < wanted]
-            await self._leases.refill([(lease, wanted, least) for lease in short])
+            if not self._leases.away:  # else the background asks until it is back; nobody needs to wait for that
+                await self._leases.refill([(lease, wanted, least) for lease in short])
             now = time.monotonic()
             found = min(lease.free(now) for lease in leases)
             if found >= wanted or (found >= least and all(lease.alone for lease in short)):
