@@ -38,7 +38,7 @@ def test_local_models_are_in_the_catalogue(home: OpenAI) -> None:
 
 
 def test_parse_gives_an_object_of_the_schema(home: OpenAI) -> None:
-    answer = home.chat.completions.parse(model="local", messages=ask(), response_format=Coin, max_tokens=100, temperature=0)
+    answer = home.chat.completions.parse(model="local", messages=ask(), response_format=Coin, max_tokens=500, temperature=0)
     parsed = answer.choices[0].message.parsed
     assert isinstance(parsed, Coin)
     assert json.loads(answer.choices[0].message.content or "") == parsed.model_dump()
@@ -48,7 +48,7 @@ def test_parse_gives_an_object_of_the_schema(home: OpenAI) -> None:
 
 def test_streamed_parse_gives_an_object_of_the_schema(home: OpenAI) -> None:
     question = ask()
-    with home.chat.completions.stream(model="local", messages=question, response_format=Coin, max_tokens=100, temperature=0) as events:
+    with home.chat.completions.stream(model="local", messages=question, response_format=Coin, max_tokens=500, temperature=0) as events:
         kinds = [event.type for event in events]
         final = events.get_final_completion()
     assert {"chunk", "content.delta", "content.done"} <= set(kinds)
