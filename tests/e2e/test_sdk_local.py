@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import openai
 import pytest
-from openai import OpenAI
+from openai import LengthFinishReasonError, OpenAI
 from openai.types.chat import ChatCompletionMessageParam
 from pydantic import BaseModel
 
 from farthing.testing.installation import Installation
+
+Answer = TypeVar("Answer")
 
 
 class Coin(BaseModel):
@@ -37,8 +41,16 @@ def test_local_models_are_in_the_catalogue(home: OpenAI) -> None:
     assert {"local", "local-embeddings"} <= {model.id for model in home.models.list()}
 
 
+def finished(attempt: Callable[[], Answer]) -> Answer:
+    """The small model sometimes talks until its limit; then it is asked something else."""
+    for _ in range(9):
+        with suppress(LengthFinishReasonError):
+            return attempt()
+    return attempt()
+
+
 def test_parse_gives_an_object_of_the_schema(home: OpenAI) -> None:
-    answer = home.chat.completions.parse(model="local", messages=ask(), response_format=Coin, max_tokens=500, temperature=0)
+    answer = finished(lambda: home.chat.completions.parse(model="local", messages=ask(), response_format=Coin, max_tokens=100))
     parsed = answer.choices[0].message.parsed
     assert isinstance(parsed, Coin)
     assert json.loads(answer.choices[0].message.content or "") == parsed.model_dump()
@@ -47,10 +59,14 @@ def test_parse_gives_an_object_of_the_schema(home: OpenAI) -> None:
 
 
 def test_streamed_parse_gives_an_object_of_the_schema(home: OpenAI) -> None:
-    question = ask()
-    with home.chat.completions.stream(model="local", messages=question, response_format=Coin, max_tokens=500, temperature=0) as events:
-        kinds = [event.type for event in events]
-        final = events.get_final_completion()
+    question: list[Any] = []
+
+    def streamed() -> tuple[list[str], Any]:
+        question[:] = ask()
+        with home.chat.completions.stream(model="local", messages=question, response_format=Coin, max_tokens=100, temperature=0) as events:
+            return [event.type for event in events], events.get_final_completion()
+
+    kinds, final = finished(streamed)
     assert {"chunk", "content.delta", "content.done"} <= set(kinds)
     parsed = final.choices[0].message.parsed
     assert isinstance(parsed, Coin)
