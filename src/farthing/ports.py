@@ -14,19 +14,24 @@ from farthing.errors import FarthingError
 from farthing.types import (
     Answer,
     Attempt,
+    CacheScope,
     Completion,
     Json,
     KeyRecord,
     LedgerEntry,
+    Neighbour,
     NewTranscript,
     Price,
+    Question,
     Report,
     Request,
     RetentionPolicy,
+    ServedHit,
     StoredAnswer,
     StoredResponse,
     StoredTranscript,
     Usage,
+    Verdict,
 )
 
 ReportBy = Literal["model", "tenant", "key", "source"]
@@ -140,6 +145,70 @@ class AnswerStore(Protocol):
 
     async def prune(self, max_rows: int) -> int:
         """Delete expired entries, then the oldest beyond `max_rows`. Returns how many went."""
+
+
+class QuestionIndex(Protocol):
+    """Finds questions that were answered before. Questions past `expires_at` count as absent. Nothing ever crosses a partition."""
+
+    async def search(self, tenant: str, partition: bytes, vector: bytes, *, most: int) -> list[Neighbour]:
+        """The nearest questions of a tenant's partition, nearest first, at most `most`; empty when there is none.
+
+        Raises `Unavailable` when the index is away. The caller sets the deadline.
+        """
+
+    async def put(self, questions: Sequence[Question]) -> None:
+        """Add questions, and tell other workers where there are any.
+
+        One whose id is there already is skipped, so that a batch may be repeated after any failure. A vector of the wrong length, or one
+        without direction (all zero), is skipped too.
+        """
+
+    async def remove(self, tenant: str, ids: Sequence[UUID]) -> int:
+        """Delete questions of a tenant, at once and everywhere. Returns how many there were."""
+
+    async def forget(self, tenant: str, scope: CacheScope) -> int:
+        """Delete all questions of a tenant that are in the scope. Returns how many there were."""
+
+    async def prune(self, max_rows: int) -> int:
+        """Delete what has expired, then what is worth least (cost saved times reuse, fading with age) beyond `max_rows`.
+
+        Returns how many went.
+        """
+
+    async def size(self, tenant: str | None = None) -> int:
+        """How many live questions there are, of one tenant or (None) of all. May be off by what expired a moment ago."""
+
+
+class QuestionStore(QuestionIndex, Protocol):
+    """A durable index that workers copy into their memory."""
+
+    async def latest(self, limit: int) -> list[Question]:
+        """At most `limit` live questions of all tenants, the most valuable first."""
+
+    async def named(self, ids: Sequence[UUID]) -> list[Question]:
+        """Those of these questions that are live. For news from other workers."""
+
+
+class CacheRecords(Protocol):
+    """What the semantic cache did, and what came of it. Everything is idempotent."""
+
+    async def served(self, hits: Sequence[ServedHit]) -> None:
+        """Note hits, and count them as reuse of their questions. A request that was noted already is skipped."""
+
+    async def hits(self, tenant: str, question_id: UUID, limit: int) -> list[ServedHit]:
+        """At most `limit` requests that a question's answer was given to, newest first."""
+
+    async def hit(self, tenant: str, request_id: UUID) -> ServedHit | None:
+        """What a request of this tenant was answered with; None when it was not a semantic hit, or is not known (any more)."""
+
+    async def add_verdicts(self, verdicts: Sequence[Verdict]) -> list[UUID]:
+        """Store verdicts and tell other workers. Returns the ids of those that are new."""
+
+    async def verdicts(self, limit: int, tenant: str | None = None) -> list[Verdict]:
+        """At most `limit` verdicts of one tenant or (None) of all, newest first."""
+
+    async def prune(self, *, max_hits: int, max_verdicts: int) -> int:
+        """Delete the oldest hits and verdicts beyond these numbers. Returns how many went."""
 
 
 class ResponseStore(Protocol):
@@ -310,10 +379,32 @@ class Signer(Protocol):
         """What must not show in any message."""
 
 
+class Encoded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A text as the semantic cache reads it.
+
+    `vector` is the sentence's embedding, int8, one byte for each dimension, scaled so that the largest component is 127 or -127: cosines
+    do not see the scale. `words` holds one row of int8 for each token, [CLS] and [SEP] left out, projected to few dimensions and scaled
+    likewise; `spans` where each of these tokens is in the text (start and end, in characters). `cut`: the text was longer than the model
+    reads.
+    """
+
+    vector: bytes
+    words: bytes
+    spans: tuple[tuple[int, int], ...]
+    cut: bool = False
+
+
 class Embedder(Protocol):
-    """Turns texts into unit-length vectors on this machine."""
+    """Turns texts into unit-length vectors on this machine.
+
+    `version` names model, quantisation and projection: vectors of different versions cannot be compared.
+    """
 
     dimensions: int
+    version: str
+
+    async def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """Texts as the semantic cache reads them, in order. Raises as `embed` does."""
 
     async def embed(self, texts: Sequence[str]) -> tuple[list[list[float]], int]:
         """One vector per text, in order, and the number of tokens read. Longer texts are cut at the model's limit.

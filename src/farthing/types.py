@@ -400,6 +400,83 @@ class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     expires_at: datetime
 
 
+class Question(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A question that was answered, as the semantic cache keeps it, and where its answer is.
+
+    `partition` is a 32-byte digest of all that must be equal before two questions may be compared: tenant, namespace, user where the
+    question is personal, the context around it, the version of the embedder. `vector` is its embedding, one signed byte for each
+    dimension (see `ports.Encoded`). `payload` is opaque to stores and may be sealed: the text and what is known of its words.
+    `answer_key` is the `StoredAnswer.key` of its answer, `request_id` the request that brought it. `id` is a UUIDv7.
+    """
+
+    id: UUID
+    tenant: str
+    partition: bytes
+    namespace: str
+    user_id: str | None = None
+    tags: tuple[str, ...] = ()
+    vector: bytes
+    payload: bytes
+    answer_key: bytes
+    request_id: UUID
+    cost_microusd: int
+    created_at: datetime
+    expires_at: datetime
+
+
+class Neighbour(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A question that is near another one. `similarity` is the cosine of their vectors, -1 to 1."""
+
+    question: Question
+    similarity: float
+
+
+class CacheScope(msgspec.Struct, frozen=True, kw_only=True):
+    """Which cached answers and questions of a tenant are meant: those that fit everything that is named. Nothing named: all of them."""
+
+    namespace: str | None = None
+    tag: str | None = None
+    user_id: str | None = None
+    answer_key: bytes | None = None
+
+
+class ServedHit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A request that was answered with the answer to another question.
+
+    `score` is the verifier's log-odds, before calibration, that both ask for the same. `request_id` identifies the hit.
+    """
+
+    request_id: UUID
+    question_id: UUID
+    tenant: str
+    score: float
+    saved_microusd: int
+    at: datetime
+
+
+VerdictBy = Literal["thumb", "correction", "shadow", "judge"]
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Whether the answer to one question is right for another one that was asked.
+
+    `question_id` is the cached one, `request_id` the request that asked, `score` as in `ServedHit`. `served`: the cached answer was
+    given; else it was only compared afterwards. `audit`: chosen at random among hits, so that it counts for the estimate of the error.
+    A second verdict with the same `id` is the same verdict.
+    """
+
+    id: UUID
+    tenant: str
+    question_id: UUID
+    request_id: UUID
+    same: bool
+    by: VerdictBy
+    score: float
+    served: bool
+    audit: bool = False
+    at: datetime
+
+
 class StoredResponse(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One turn of a conversation as the store keeps it. `previous` is the turn before it; None for the first.
 
