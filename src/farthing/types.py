@@ -104,7 +104,9 @@ class Extras(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     cache: Literal["on", "off", "refresh"] = "on"
     namespace: str = "default"
+    tags: tuple[str, ...] = ()
     user: str | None = None
+    personal: bool | None = None
     memory: bool | Literal["on", "off"] | None = None
     knowledge: bool | Literal["on", "off"] | None = None
     route: str | Json | None = None
@@ -244,8 +246,8 @@ class Request(msgspec.Struct, kw_only=True):
     `fingerprint` changes whenever the settings map `model` to something else. `started_ns` is `time.perf_counter_ns()` at arrival.
     `recorded` says that a ledger entry for this request exists or is owed by a dispatch attempt under way, so that `account` adds none.
     `over_budget`: a soft budget of the caller is spent. `lifeline` says who still waits. `foreign`: a door translated `body` from another
-    vendor's format, so that the caller never chose OpenAI's names for its fields. `quotas` reads how the limits of the caller's key stand;
-    None: it has none.
+    vendor's format, so that the caller never chose OpenAI's names for its fields. `purpose`: `answer`, or what we ask on our own account.
+    `quotas` reads how the limits of the caller's key stand; None: it has none.
     """
 
     id: UUID
@@ -262,6 +264,7 @@ class Request(msgspec.Struct, kw_only=True):
     recorded: bool = False
     over_budget: bool = False
     foreign: bool = False
+    purpose: str = "answer"
     traceparent: str | None = None
     lifeline: Lifeline
     quotas: Callable[[], Sequence[Quota]] | None = None
