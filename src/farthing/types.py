@@ -265,6 +265,7 @@ class Request(msgspec.Struct, kw_only=True):
     over_budget: bool = False
     foreign: bool = False
     purpose: str = "answer"
+    asked: Any = None
     traceparent: str | None = None
     lifeline: Lifeline
     quotas: Callable[[], Sequence[Quota]] | None = None
@@ -446,11 +447,13 @@ class CacheScope(msgspec.Struct, frozen=True, kw_only=True):
 class ServedHit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A request that was answered with the answer to another question.
 
-    `score` is the verifier's log-odds, before calibration, that both ask for the same. `request_id` identifies the hit.
+    `score` is the verifier's log-odds, before calibration, that both ask for the same. `request_id` identifies the hit; `answer_key` is
+    that of the question.
     """
 
     request_id: UUID
     question_id: UUID
+    answer_key: bytes
     tenant: str
     score: float
     saved_microusd: int
@@ -464,8 +467,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Whether the answer to one question is right for another one that was asked.
 
     `question_id` is the cached one, `request_id` the request that asked, `score` as in `ServedHit`. `served`: the cached answer was
-    given; else it was only compared afterwards. `audit`: chosen at random among hits, so that it counts for the estimate of the error.
-    A second verdict with the same `id` is the same verdict.
+    given; else it was only compared afterwards. `audit`: the probability with which the hit was chosen at random to be looked at, so that it
+    counts for the estimate of the error; 0: it was not chosen at random. A second verdict with the same `id` is the same verdict.
     """
 
     id: UUID
@@ -476,7 +479,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     by: VerdictBy
     score: float
     served: bool
-    audit: bool = False
+    audit: float = 0.0
     at: datetime
 
 
