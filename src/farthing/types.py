@@ -247,6 +247,7 @@ class Request(msgspec.Struct, kw_only=True):
     `recorded` says that a ledger entry for this request exists or is owed by a dispatch attempt under way, so that `account` adds none.
     `over_budget`: a soft budget of the caller is spent. `lifeline` says who still waits. `foreign`: a door translated `body` from another
     vendor's format, so that the caller never chose OpenAI's names for its fields. `purpose`: `answer`, or what we ask on our own account.
+    `asked` is what the semantic cache has made of it, for when its answer is kept.
     `quotas` reads how the limits of the caller's key stand; None: it has none.
     """
 

@@ -1,6 +1,6 @@
-"""What the semantic cache writes, off the request path: new questions, hits, verdicts. Bounded queues; a store that is away is waited for.
+"""What the semantic cache writes, off the request path: new questions and hits. Queues are bounded; a store that is away is waited for.
 
-A new question is in this worker's memory as soon as it is embedded, and in the store, and so in the memory of other workers, a moment later.
+A new question is in this worker's memory as soon as it is embedded, and in the store, and so in other workers' memory, a moment later.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 
 from farthing.caching.finder import LocalIndex
 from farthing.caching.question import Asked
-from farthing.caching.reading import pack
+from farthing.caching.reading import pack, read
 from farthing.errors import FarthingError, InvalidRequest
 from farthing.ports import CacheRecords, Embedder, QuestionIndex
 from farthing.settings import SemanticCacheSettings
@@ -177,7 +177,7 @@ class Bookkeeper:
             user_id=new.asked.user_id,
             tags=new.tags,
             vector=encoded.vector,
-            payload=pack(new.asked.text, encoded),
+            payload=pack(read(new.asked.text, encoded)),
             answer_key=new.answer_key,
             request_id=new.request_id,
             cost_microusd=new.cost_microusd,

@@ -75,6 +75,16 @@ class ExactCache:
         flight = self._flights[key] = Flight(request.lifeline)
         return await self._lead(request, following, key, flight)
 
+    async def stored(self, tenant: str, key: bytes) -> Entry | None:
+        """The answer that is kept under a key, in either tier; None when there is none, or the shared tier is away or too slow."""
+        began_ns = time.perf_counter_ns()
+        entry = self._memory.get(key)
+        if entry is None:
+            entry = await self._shared.get(tenant, key)
+            if entry is not None and began_ns >= self._flushed_ns:
+                self._memory.put(key, entry)
+        return entry
+
     async def _follow(self, flight: Flight) -> Entry | None:
         flight.lifeline.hold()
         try:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 from typing import Protocol, TypeVar
+from uuid import UUID
 
 from farthing.caching.question import Asked
 from farthing.errors import FarthingError
@@ -54,6 +55,11 @@ class Finder:
             return await self._look(tenant, asked, in_memory=in_memory)
         finally:
             self._waiting -= 1
+
+    async def lost(self, tenant: str, question_id: UUID) -> None:
+        """Let go of a question whose answer is gone. The next time that the memory is filled it comes back if it was only out of reach."""
+        if self._local is not None:
+            await self._local.remove(tenant, [question_id])
 
     async def _look(self, tenant: str, asked: Asked, *, in_memory: bool) -> list[Neighbour]:
         encoded = await self._within(self._settings.encode_timeout_s, self._embedder.encode([asked.text]))

@@ -1,7 +1,7 @@
 """The decision: is the answer to one of these cached questions right for the one that is asked? Pure, but for what it has learnt.
 
 Candidates → guards that read what vectors cannot → the verifier's score → what this tenant's verdicts make of it → the error budget δ.
-`evidence` and `verifier` judge a pair, `calibration`, `risk` and `estimate` say what each of them promises; this is how they are put together.
+`evidence` and `verifier` judge a pair; `calibration`, `risk` and `estimate` say what each of them promises; here they are put together.
 """
 
 from __future__ import annotations

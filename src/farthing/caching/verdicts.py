@@ -11,7 +11,7 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from farthing.caching.calibration import consequence
+from farthing.caching.consequence import Consequence, consequence
 from farthing.caching.judgement import Judgement
 from farthing.errors import FarthingError, NotFound
 from farthing.ports import AnswerStore, CacheRecords, QuestionIndex
@@ -26,7 +26,7 @@ class Followed(msgspec.Struct, frozen=True, kw_only=True):
 
     verdict: Verdict
     new: bool
-    consequence: str
+    consequence: Consequence
     answered: tuple[UUID, ...] = ()
 
 
@@ -59,12 +59,12 @@ class Verdicts:
             raise NotFound(
                 f"{request_id}: no answer from the semantic cache to a request of this tenant has that id (any more)", param="request_id"
             )
-        return await self.add(of_hit(hit, same=same, by=by), hit.answer_key if hasattr(hit, "answer_key") else None)
+        return await self.add(of_hit(hit, same=same, by=by), hit.answer_key)
 
-    async def add(self, verdict: Verdict, answer_key: bytes | None = None) -> Followed:
+    async def add(self, verdict: Verdict, answer_key: bytes) -> Followed:
         """Store a verdict, learn from it, and do what follows from it. A second time it changes nothing. Raises the store's errors."""
         new = bool(await self._records.add_verdicts([verdict]))
-        follows = consequence(verdict) if new else "none"
+        follows = consequence(verdict, self._judgement.history(verdict.tenant, verdict.question_id)) if new else "none"
         if new:
             self._judgement.learn([verdict])
         answered: tuple[UUID, ...] = ()
@@ -74,20 +74,19 @@ class Verdicts:
             _log.warning("an answer in the semantic cache is poisoned and gone; %d requests got it", len(answered))
         return Followed(verdict=verdict, new=new, consequence=follows, answered=answered)
 
-    async def _kill(self, tenant: str, question_id: UUID, answer_key: bytes | None) -> None:
+    async def _kill(self, tenant: str, question_id: UUID, answer_key: bytes) -> None:
         await self._removed(tenant, question_id)
         await self._questions.remove(tenant, [question_id])
-        if answer_key is not None:
-            await self._answers.forget(tenant, CacheScope(answer_key=answer_key))
+        await self._answers.forget(tenant, CacheScope(answer_key=answer_key))
 
     async def reload(self, limit: int) -> None:
         """Learn what other workers heard. Raises the store's errors."""
         self._judgement.learn(reversed(await self._records.verdicts(limit)))
 
-    async def try_add(self, verdict: Verdict) -> None:
+    async def try_add(self, verdict: Verdict, answer_key: bytes) -> None:
         """As `add`, for whoever cannot do anything about a store that is away."""
         try:
-            await self.add(verdict)
+            await self.add(verdict, answer_key)
         except FarthingError as error:
             _log.debug("a verdict is lost: %s", error)
 
