@@ -238,6 +238,10 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
     reset_s: float
 
 
+ANSWER = "answer"
+"""The purpose of a request that somebody sent."""
+
+
 class Request(msgspec.Struct, kw_only=True):
     """One request on its way through the stages. Stages may replace `body`, never mutate what it holds.
 
@@ -265,7 +269,7 @@ class Request(msgspec.Struct, kw_only=True):
     recorded: bool = False
     over_budget: bool = False
     foreign: bool = False
-    purpose: str = "answer"
+    purpose: str = ANSWER
     asked: Any = None
     traceparent: str | None = None
     lifeline: Lifeline
@@ -342,11 +346,12 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defa
     """One row of the ledger: one dispatch attempt, or one request that ended without any (cache hit, refusal).
 
     `id` is a UUIDv7, so it carries the time of the entry. `final` marks the one entry that settled its request: requests are counted by
-    it. `baseline_microusd` is what the request would have cost without Farthing; `saved_microusd` is that less the cost of what was
-    done instead. Prices are micro-dollars per million tokens; `price_source` says where they came from (`notional`: a stand-in price
-    for a model that costs nothing per token, so that savings are visible). `worker` is the process that spent: whose budget leases the
-    entry settles. Encoded, fields at their defaults are left out; the store fills
-    them in.
+    it. `purpose` is that of the request; what was not asked by anybody (`verify`: a second look at a cached answer, `refresh`: a new one
+    for a stale one) is never final, and what it costs is taken off the savings. `baseline_microusd` is what the request would have cost
+    without Farthing; `saved_microusd` is that less the cost of what was done instead. Prices are micro-dollars per million tokens;
+    `price_source` says where they came from (`notional`: a stand-in price for a model that costs nothing per token, so that savings are
+    visible). `worker` is the process that spent: whose budget leases the entry settles. Encoded, fields at their defaults are left out;
+    the store fills them in.
     """
 
     id: UUID
@@ -358,7 +363,7 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defa
     user_id: str | None
     tier: str | None
     operation: str
-    purpose: str = "answer"
+    purpose: str = ANSWER
     source: str
     model_asked: str | None
     model_used: str | None
@@ -468,8 +473,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Whether the answer to one question is right for another one that was asked.
 
     `question_id` is the cached one, `request_id` the request that asked, `score` as in `ServedHit`. `served`: the cached answer was
-    given; else it was only compared afterwards. `audit`: the probability with which the hit was chosen at random to be looked at, so that it
-    counts for the estimate of the error; 0: it was not chosen at random. A second verdict with the same `id` is the same verdict.
+    given; else it was only compared afterwards. `audit`: the probability with which the hit was chosen at random to be looked at, so
+    that it counts for the estimate of the error; 0: it was not chosen at random. A second verdict with the same `id` is the same one.
     """
 
     id: UUID

@@ -12,7 +12,8 @@ from farthing.caching.bookkeeper import Bookkeeper, NewQuestion
 from farthing.caching.entry import Entry
 from farthing.caching.errands import Errands, renewal
 from farthing.caching.finder import Finder
-from farthing.caching.judgement import Considered, Judgement
+from farthing.caching.estimate import ErrorShare
+from farthing.caching.judgement import Considered, Decision, Judgement
 from farthing.caching.looks import Looks
 from farthing.caching.question import Asked, Unfit, question_of
 from farthing.pipeline.stage import Next
@@ -68,6 +69,18 @@ class SemanticCache:
         if decision.best is not None and not decision.accepted:
             self._looks.at_near_miss(request, asked.text, decision.best)
         return answer
+
+    async def consider(self, request: Request) -> tuple[Asked | None, Decision | Unfit]:
+        """What would be decided, and why; nothing is done about it."""
+        asked = question_of(request, self._settings, self._embedder)
+        if isinstance(asked, Unfit):
+            return None, asked
+        tenant = request.principal.tenant
+        return asked, self._judgement.decide(tenant, asked, await self._finder.near(tenant, asked))
+
+    def estimates(self) -> list[tuple[str, ErrorShare]]:
+        """The measured share of wrong answers among those served, of each tenant where there is any."""
+        return self._judgement.estimates()
 
     def _hit(self, request: Request, asked: Asked, best: Considered, entry: Entry) -> Answer:
         now = utc_now()
