@@ -218,6 +218,8 @@ class Farthing:
         waiting = [] if self._ring.loaded else ["keys"]
         if not self._local_up:
             waiting.append("local model")
+        if not self._shared.asked:
+            waiting.append("known answers")
         away = {"database": self._database_away, "ledger store": self._pump.store_away, "keys": not self._ring.confirmed}
         return State(waiting=waiting, degraded=[name for name, is_away in away.items() if is_away and name not in waiting])
 
@@ -269,7 +271,7 @@ class Farthing:
         await self._budgets.open()
         start("keys", self._ring.run)
         start("key snapshot", self._ring.save)
-        start("known answers", self._refresh_answers)
+        start("known answers", partial(self._shared.keep_up, self._settings.keys.refresh_s))
         start("changes", self._listen)
         start("ledger", self._pump.run)
         if self._settings.ledger.fsync == "batch":
@@ -305,15 +307,6 @@ class Farthing:
         if away != self._database_away:
             self._database_away = away
             _log.warning("the database is away, requests go on without it" if away else "the database is back")
-
-    async def _refresh_answers(self) -> None:
-        """By the clock, for where LISTEN hears nothing (a pooler in between) or has missed something."""
-        while True:
-            await asyncio.sleep(self._settings.keys.refresh_s)
-            try:
-                await self._shared.refresh()
-            except FarthingError as error:
-                _log.debug("known answers not refreshed: %s", error)
 
     async def _listen(self) -> None:
         """Hear from other workers; after each interruption, read what was missed."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -25,10 +26,15 @@ _LONGEST_PAUSE_S = 5.0
 _PRUNE_EVERY_S = 60.0
 _BATCH = 100
 _PAGE = 1000
+_FIRST_WORD_S = 2.0
+"""How long a start waits for the store to say what it has."""
 
 
 class SharedTier:
-    """With a `cipher`, answers are sealed at rest. `dropped` counts answers that found the write queue full."""
+    """With a `cipher`, answers are sealed at rest. `dropped` counts answers that found the write queue full.
+
+    `asked`: the store has said what it has, or has had its time to. Until then a request is paid for that might have been a hit.
+    """
 
     def __init__(self, store: AnswerStore, settings: ExactCacheSettings, cipher: Cipher | None = None) -> None:
         self._store = store
@@ -38,6 +44,7 @@ class SharedTier:
         self._queue: deque[tuple[str, str, bytes, Entry, datetime]] = deque()
         self._news = asyncio.Event()
         self.dropped = 0
+        self.asked = False
 
     def learn(self, keys: list[bytes]) -> None:
         """Remember keys that are in the store; the oldest are forgotten first."""
@@ -58,6 +65,25 @@ class SharedTier:
             await self.reload()
         else:
             self.learn(list(reversed(page)))
+
+    async def keep_up(self, every_s: float, first_word_s: float = _FIRST_WORD_S) -> None:
+        """Learn what the store has, then by the clock what is new, for where no news come or some were missed. Until cancelled."""
+        asking = asyncio.create_task(self._attempt(self.reload))
+        try:
+            await asyncio.wait({asking}, timeout=first_word_s)
+            self.asked = True
+            await asking
+            while True:
+                await asyncio.sleep(every_s)
+                await self._attempt(self.refresh)
+        finally:
+            asking.cancel()
+
+    async def _attempt(self, learning: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await learning()
+        except FarthingError as error:
+            _log.debug("known answers not learned: %s", error)
 
     def has(self, key: bytes) -> bool:
         """Whether it is worth asking the store."""

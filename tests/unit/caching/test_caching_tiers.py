@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given
@@ -83,6 +83,7 @@ class Store(InProcessAnswers):
         super().__init__(InProcessChanges())
         self.away = False
         self.stuck = False
+        self.silent = False
         self.fussy = False
         self.batches: list[int] = []
         self.pruned = asyncio.Event()
@@ -101,6 +102,13 @@ class Store(InProcessAnswers):
             raise InvalidRequest("no")
         self.batches.append(len(entries))
         await super().put(entries)
+
+    async def keys(self, limit: int) -> list[bytes]:
+        if self.silent:
+            await asyncio.Event().wait()
+        if self.away:
+            raise Unavailable("away")
+        return await super().keys(limit)
 
     async def prune(self, max_rows: int) -> int:
         self.pruned.set()
@@ -155,6 +163,29 @@ async def test_a_new_worker_learns_what_is_there() -> None:
     assert second.has(key(1))
     second.learn([key(2)])
     assert second.has(key(2))
+
+
+@pytest.mark.parametrize("trouble", ["none", "away", "silent"])
+async def test_a_start_waits_to_learn_what_is_there_but_not_for_long(trouble: str) -> None:
+    store = Store()
+    earlier, later = tier(store), tier(store)
+    earlier.put("acme", "default", key(1), entry())
+    await earlier.drain()
+    store.away, store.silent = trouble == "away", trouble == "silent"
+    keeping = asyncio.create_task(later.keep_up(0.01, first_word_s=60 if trouble == "none" else 0.05))
+    assert not later.asked
+    await until(lambda: later.asked)
+    assert later.has(key(1)) == (trouble == "none")
+    store.away = False
+    if trouble != "silent":
+        await until(lambda: later.has(key(1)))
+    keeping.cancel()
+
+
+async def until(look: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not look():  # noqa: ASYNC110 - what is looked for does not tell
+            await asyncio.sleep(0.001)
 
 
 async def test_a_key_whose_answer_is_gone_is_forgotten() -> None:
