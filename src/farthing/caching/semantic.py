@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 from farthing.caching.bookkeeper import Bookkeeper, NewQuestion
 from farthing.caching.entry import Entry
 from farthing.caching.errands import Errands, renewal
-from farthing.caching.finder import Finder
 from farthing.caching.estimate import ErrorShare
+from farthing.caching.finder import Finder
 from farthing.caching.judgement import Considered, Decision, Judgement
 from farthing.caching.looks import Looks
 from farthing.caching.question import Asked, Unfit, question_of
