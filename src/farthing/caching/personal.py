@@ -12,7 +12,9 @@ import re
 _FIRST_PERSON = re.compile(r"\b(?:i|i'm|i've|i'd|i'll|im|ive|me|my|mine|myself|we|we're|we've|us|our|ours|ourselves)\b")
 _OWN = re.compile(r"\b(?:my|mine|our|ours|myself|ourselves)\b")
 
-_COURTESY = re.compile(r"\b(give|tell|show|teach|send|write|help|let) (?:me|us)\b(?! my\b| our\b)")
+_COURTESY = re.compile(
+    r"(?<!did you )(?<!have you )\b(give|tell|show|teach|send|write|help) (?:me|us)\b(?! my\b| our\b)|\b((?:explain|describe|teach)\b[^.?!]*) to (?:me|us)\b"
+)
 """In "tell me a joke" nobody is spoken about."""
 
 _WAY = re.compile(
@@ -22,6 +24,8 @@ _WAY = re.compile(
       (?:way|ways|steps?|process|procedure|method|policy|rules?|difference|meaning|purpose)\b
     | \bwhere\ (?:do|can|could|should|would)\ (?:i|we|you|one)\b
     | \b(?:can|could|may|must)\ (?:i|we)\b
+    | \bdo\ (?:i|we)\ (?:need|have\ to)\b
+    | \b(?:what\ if|what\ happens\ if|what\ happens\ when)\ (?:i|we)\b
     | \b(?:is\ it|would\ it\ be)\ (?:possible|allowed|ok|okay|safe|legal)\b
     | \b(?:steps|ways?|instructions|guide|help|tutorial|tips|options?)\ (?:of|to|for|on|with)\b
     | \b(?:need|want|would\ like|trying|try|wish)\ to\b
@@ -36,8 +40,11 @@ _STATE = re.compile(
     | \bhow\ (?:do|does|is|are|did|will)\ (?:(?:i|we)\ (?:owe|stand|rank|score|compare|look|qualify|do)|my|our)\b
     | \b(?:what|who|which|where|when)(?:'s|'re|\ is|\ are|\ was|\ were|\ did|\ does|\ do|\ has|\ have|\ will)\ (?:my|our)\b
     | \b(?:when|what|which|who|why)\b[^.?!]{0,40}\b(?:do|did|does|have|has|am|are|is|was|were|will|should|would)\ (?:i|we|my|our)\b
+      (?!\ (?:need|have\ to)\b)
     | \b(?:summari[sz]e|show|list|read|remind|tell|give|draft|review|analy[sz]e|rewrite|translate)\b[^.?!]*\b(?:me|my|us|our)\b
-    | \babout\ (?:me|us|myself)\b
+    | \babout\ (?:me|us|myself)\b | \b(?:did|have)\ you\b[^.?!]*\b(?:me|us|my|our)\b
+    | \b(?:i|we)\ (?!need|want|tri)\w+ed\b
+    | \b(?:i|we)(?:'m|'ve|\ am|\ are|\ have|\ had|\ was|\ were)\ (?!(?:to|trying|wondering|interested|looking)\b)
     """,
     re.VERBOSE,
 )
@@ -46,10 +53,9 @@ _STATE = re.compile(
 _OWN_DOINGS = re.compile(
     r"""
     \b(?:did|do|does|have|has|had|was|were|am|are|is|will|should)\ (?:i|we|my|our)\b
-    | \b(?:i|we)(?:'ve|'m|'d|'re|\ am|\ are|\ have|\ had|\ was|\ were)\ (?!(?:to|trying|wondering|interested|looking)\b)
     | \b(?:i|we)\ (?:owe|earn|spent|bought|ordered|paid|live|work|said|told|asked|wrote|sent|received|got|booked|signed|missed|made|took
         |weigh|feel|think|like|love|hate|prefer|know|remember|met|saw|went|left|own|use|take)\b
-    | \b(?:remind|about|for|near|with|to)\ (?:me|us|myself)\b
+    | \b(?:me|us)\b
     """,
     re.VERBOSE,
 )
@@ -61,15 +67,16 @@ _ELSEWHERE = re.compile(
 )
 _ENGLISH = re.compile(r"\b(?:the|is|are|what|how|where|when|why|who|do|does|can|to|of|for|in|and|it|a)\b")
 _QUOTES = str.maketrans({"\u2019": "'", "\u2018": "'", "\u02bc": "'"})
+_COUNTRY = re.compile(r"\bUS\b")
 _SPACE = re.compile(r"\s+")
 
 
 def is_personal(text: str) -> bool:
     """Whether the answer hangs on who asks. Scored by tests/unit/caching/test_caching_personal.py."""
-    said = _SPACE.sub(" ", text.translate(_QUOTES).casefold()).strip()
+    said = _SPACE.sub(" ", _COUNTRY.sub("usa", text.translate(_QUOTES)).casefold()).strip()
     if _ELSEWHERE.search(said) and not _reads_english(said):
         return True
-    said = _COURTESY.sub(r"\1", said)
+    said = _COURTESY.sub(r"\1\2", said)
     if not _FIRST_PERSON.search(said):
         return False
     if _STATE.search(said):
