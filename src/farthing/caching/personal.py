@@ -13,7 +13,8 @@ _FIRST_PERSON = re.compile(r"\b(?:i|i'm|i've|i'd|i'll|im|ive|me|my|mine|myself|w
 _OWN = re.compile(r"\b(?:my|mine|our|ours|myself|ourselves)\b")
 
 _COURTESY = re.compile(
-    r"(?<!did you )(?<!have you )\b(give|tell|show|teach|send|write|help) (?:me|us)\b(?! my\b| our\b)|\b((?:explain|describe|teach)\b[^.?!]*) to (?:me|us)\b"
+    r"(?<!did you )(?<!have you )\b(give|tell|show|teach|send|write|help) (?:me|us)\b(?! my\b| our\b)"
+    r"|\b((?:explain|describe|teach)\b[^.?!]*) to (?:me|us)\b"
 )
 """In "tell me a joke" nobody is spoken about."""
 
