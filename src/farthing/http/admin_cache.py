@@ -49,7 +49,7 @@ class Explain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     request: Json
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Opinion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of POST /admin/v1/cache/verdicts: what a person says of an answer from the semantic cache."""
 
     tenant: Text
@@ -122,7 +122,7 @@ class CacheDoors:
         return json_response(await self._control.explain(asking))
 
     async def _hear(self, request: HttpRequest) -> Response:
-        said = await body_of(request, Verdict, self._settings)
+        said = await body_of(request, Opinion, self._settings)
         return json_response(await self._control.hear(said.tenant, said.request_id, right=said.right, by=said.by))
 
     async def _stats(self, request: HttpRequest) -> Response:
