@@ -5,9 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from uuid import UUID
-
-import msgspec
 
 from farthing.app_stores import Stores
 from farthing.background import Background
@@ -31,44 +28,36 @@ from farthing.cipher import Cipher
 from farthing.errors import FarthingError
 from farthing.inprocess.questions import InProcessQuestions
 from farthing.ports import Embedder
-from farthing.settings import CacheSettings, Settings
+from farthing.settings import Settings
 from farthing.telemetry import instruments as names
 from farthing.telemetry.metrics import Metrics
-from farthing.types import CacheScope, Request
+from farthing.types import Request
 
 _log = logging.getLogger("farthing.cache")
-_VERDICTS_AT_START = 10_000
 
 
 class Caches:
-    """`exact` and `semantic` are the stages, None where they are off. `cipher` seals at rest; None: there is no key that all hosts share."""
+    """`exact` and `semantic` are the stages, None where they are off. `errands` go through the stages, once they are there.
+
+    `cipher` seals at rest; None: there is no key that all hosts share. `embedder` is None where there is no semantic cache.
+    """
 
     def __init__(self, settings: Settings, stores: Stores, embedder: Embedder | None, cipher: Cipher | None) -> None:
-        self._settings = settings.cache
+        self._refresh_s = settings.keys.refresh_s
+        self.errands = Errands()
         self.memory = MemoryTier(settings.cache.exact.max_bytes)
         self.shared = SharedTier(stores.answers, settings.cache.exact, cipher)
-        self.errands = Errands()
-        self._exact = ExactCache(settings.cache, self.memory, self.shared, self.errands, self._kept)
-        self.exact = self._exact if settings.cache.exact.enabled else None
-        self._semantics = _Semantics(settings.cache, stores, embedder, cipher, self._exact, self.errands) if embedder else None
+        exact = ExactCache(settings.cache, self.memory, self.shared, self.errands, self._kept)
+        self.flush = exact.flush
+        self.exact = exact if settings.cache.exact.enabled else None
+        self._semantics = _Semantics(settings, stores, embedder, cipher, exact, self.errands) if embedder and self.exact else None
         self.semantic = self._semantics.stage if self._semantics else None
-        self.control = Control(self._exact, stores.answers, self._semantics and self._semantics.control, self.forget)
-        self._refresh_s = settings.keys.refresh_s
+        verdicts = self._semantics.verdicts if self._semantics else None
+        self.control = Control(exact, self.semantic, verdicts, stores.answers, stores.questions, stores.records, _tenants(stores))
 
     def _kept(self, request: Request, key: bytes, entry: Entry) -> None:
         if self.semantic is not None:
             self.semantic.learn(request, key, entry)
-
-    def forget(self, tenant: str | None, scope: CacheScope) -> None:
-        """Empty this worker of a scope. Its memory of answers does not know scopes: all of it goes."""
-        self._exact.flush()
-        self.shared.forget(tenant, scope)
-        if self._semantics is not None:
-            self._semantics.bookkeeper.forget(tenant, scope)
-
-    def flush(self) -> None:
-        """Answers of somebody were deleted: let go of everything that was made from them."""
-        self._exact.flush()
 
     def start(self, background: Background) -> None:
         """Begin the background work."""
@@ -77,23 +66,96 @@ class Caches:
         if self._semantics is not None:
             self._semantics.start(background)
 
-    async def heard(self, channel: str, payload: str) -> bool:
-        """News from other workers. False: it is not about caches."""
-        if channel == "answers":
-            if payload:
-                self.shared.learn([bytes.fromhex(key) for key in payload.split(",")])
-            else:
-                await self.shared.reload()
-            return True
-        if channel in {"questions", "verdicts"}:
-            if self._semantics is not None:
-                await self._semantics.heard(channel, payload)
-            return True
-        return False
+    async def heard(self, channel: str, payload: str) -> None:
+        """News from other workers. Raises the stores' errors."""
+        if channel == "answers" and payload:
+            self.shared.learn([bytes.fromhex(key) for key in payload.split(",")])
+        elif channel == "answers":
+            await self.shared.reload()
+        elif self._semantics is not None:
+            await self._semantics.heard(channel, payload)
 
     async def drain(self) -> None:
-        """Write all that waits, at once."""
-        await self.errands.close()
+        """Write all that waits, at once. Raises the stores' errors."""
         await self.shared.drain()
         if self._semantics is not None:
             await self._semantics.bookkeeper.drain()
+
+    async def aclose(self) -> None:
+        """End what nobody waits for."""
+        await self.errands.close()
+        if self._semantics is not None:
+            await self._semantics.looks.close()
+
+    def register(self, metrics: Metrics) -> None:
+        """Show how the caches are."""
+        gauge, counter = metrics.gauge, metrics.counter
+        gauge(names.CACHE_ENTRIES, "Answers in the memory tier.", lambda: len(self.memory))
+        gauge(names.CACHE_BYTES, "Size of the answers in the memory tier.", lambda: self.memory.bytes, unit="By")
+        counter(names.CACHE_DROPPED, "Answers that found the write queue full.", lambda: self.shared.dropped)
+        if self.exact is not None:
+            exact = self.exact
+            gauge(names.FLIGHTS, "Cache misses under way that others may join.", lambda: exact.flights)
+        counter(names.ERRANDS_SKIPPED, "Model calls on our own account that were left out: too many.", lambda: self.errands.skipped)
+        if self._semantics is not None:
+            self._semantics.register(metrics)
+
+
+class _Semantics:
+    """The semantic cache's parts."""
+
+    def __init__(
+        self, settings: Settings, stores: Stores, embedder: Embedder, cipher: Cipher | None, exact: ExactCache, errands: Errands
+    ) -> None:
+        semantic = settings.cache.semantic
+        store = stores.questions if cipher is None else SealedQuestions(stores.questions, cipher)
+        self.memory = InProcessQuestions(
+            dimensions=embedder.dimensions, max_entries=semantic.max_entries, max_bytes=semantic.max_bytes
+        )
+        self.finder = Finder(embedder, self.memory, store, semantic)
+        self.recall = Recall(self.memory, store, self.finder, most=semantic.max_entries, refresh_s=settings.keys.refresh_s)
+        self.judgement = Judgement(Verifier.load(), delta=semantic.delta, audits=AuditSettings(budget=semantic.shadow.share))
+        self.bookkeeper = Bookkeeper(embedder, self.memory, store, stores.records, semantic)
+        self.verdicts = Verdicts(stores.records, store, stores.answers, self.judgement, self.finder.lost, exact.flush)
+        self.looks = Looks(errands, self.verdicts, embedder, semantic)
+        self.stage = SemanticCache(
+            settings.cache, embedder.version, self.finder, self.judgement, self.bookkeeper, self.looks, errands, exact.stored
+        )
+
+    def start(self, background: Background) -> None:
+        background.start("questions", self.bookkeeper.run)
+        background.start("known questions", self.recall.run)
+
+    async def heard(self, channel: str, payload: str) -> None:
+        if channel == "questions":
+            await self.recall.heard(payload)
+        elif channel == "verdicts":
+            await self.verdicts.heard(payload)
+
+    def register(self, metrics: Metrics) -> None:
+        gauge, counter = metrics.gauge, metrics.counter
+        gauge(names.QUESTIONS, "Questions in the worker's memory.", lambda: self.memory.count)
+        gauge(names.QUESTIONS_BYTES, "Size of the questions in the worker's memory.", lambda: self.memory.held_bytes, unit="By")
+        gauge(names.QUESTIONS_PENDING, "Questions and hits that wait to be stored.", lambda: self.bookkeeper.pending)
+        counter(names.QUESTIONS_DROPPED, "Questions and hits for which there was no room.", lambda: self.bookkeeper.dropped)
+        skipped = "Requests that did not wait for the semantic cache: too many others did, or it took too long."
+        counter(names.SEMANTIC_SKIPPED, skipped, lambda: self.finder.skipped + self.finder.late)
+        counter(names.SEMANTIC_SAVED, "How long models took for the answers given again.", lambda: self.stage.saved_us / 1e6, unit="s")
+        counter(names.SEMANTIC_AUDITED, "Hits that were also sent to the model.", lambda: self.looks.shadowed)
+        counter(names.SEMANTIC_JUDGED, "Near misses that a judge has read.", lambda: self.looks.judged)
+        measured = "Measured share of wrong answers among those of the semantic cache, of the tenant that has the highest."
+        for at, bound in enumerate(("estimate", "low", "high")):
+            gauge(names.SEMANTIC_ERROR, measured, partial(self._error, at), attributes={names.BOUND: bound}, merge="max")
+
+    def _error(self, at: int) -> float:
+        return max((share[at] for _, share in self.judgement.estimates()), default=0.0)
+
+
+def _tenants(stores: Stores) -> Callable[[], Awaitable[Sequence[str]]]:
+    async def tenants() -> Sequence[str]:
+        return sorted({record.tenant for record in await stores.keys.all(_MOST_KEYS)})
+
+    return tenants
+
+
+_MOST_KEYS = 1_000_000

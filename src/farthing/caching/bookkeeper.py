@@ -19,7 +19,7 @@ from farthing.caching.reading import pack, read
 from farthing.errors import FarthingError, InvalidRequest
 from farthing.ports import CacheRecords, Embedder, QuestionIndex
 from farthing.settings import SemanticCacheSettings
-from farthing.types import CacheScope, Question, ServedHit, new_id
+from farthing.types import Question, ServedHit, new_id
 
 _log = logging.getLogger("farthing.cache")
 _BATCH = 32
@@ -84,11 +84,6 @@ class Bookkeeper:
             return
         queue.append(what)
         self._news.set()
-
-    def forget(self, tenant: str | None, scope: CacheScope) -> None:
-        """Drop from the queues what is in a scope of a tenant, or (None) of all."""
-        self._new = deque(one for one in self._new if not (tenant in {None, one.tenant} and _covers(scope, one, one.asked.user_id)))
-        self._unstored = deque(one for one in self._unstored if not (tenant in {None, one.tenant} and _covers(scope, one, one.user_id)))
 
     async def run(self) -> None:
         """Write until cancelled, and prune now and then."""
@@ -184,12 +179,3 @@ class Bookkeeper:
             created_at=new.at,
             expires_at=datetime.fromtimestamp(new.expires, UTC),
         )
-
-
-def _covers(scope: CacheScope, one: NewQuestion | Question, user_id: str | None) -> bool:
-    return (
-        scope.namespace in {None, one.namespace}
-        and (scope.tag is None or scope.tag in one.tags)
-        and scope.user_id in {None, user_id}
-        and scope.answer_key in {None, one.answer_key}
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 from uuid import UUID
 
@@ -13,22 +13,23 @@ from farthing.caching.judgement import Considered, Decision
 from farthing.caching.keys import exact_key
 from farthing.caching.semantic import SemanticCache
 from farthing.caching.verdicts import Verdicts
+from farthing.errors import NotFound
 from farthing.ports import AnswerStore, CacheRecords, QuestionIndex
 from farthing.types import CacheScope, Json, Request, Source, time_of
 
 
 class Control:
-    """`semantic`, and what belongs to it, is None where there is no semantic cache. `forget` empties this worker's memory of a scope."""
+    """`semantic` and `verdicts` are None where there is no semantic cache. `tenants` are all that there ever were."""
 
     def __init__(
         self,
         exact: ExactCache,
-        semantic: SemanticCache,
-        verdicts: Verdicts,
+        semantic: SemanticCache | None,
+        verdicts: Verdicts | None,
         answers: AnswerStore,
         questions: QuestionIndex,
         records: CacheRecords,
-        forget: Callable[[str | None, CacheScope], None],
+        tenants: Callable[[], Awaitable[Sequence[str]]],
     ) -> None:
         self._exact = exact
         self._semantic = semantic
@@ -36,13 +37,15 @@ class Control:
         self._answers = answers
         self._questions = questions
         self._records = records
-        self._forget = forget
+        self._tenants = tenants
 
     async def flush(self, tenant: str | None, scope: CacheScope) -> Json:
         """See `ports.CacheControl.flush`."""
-        self._forget(tenant, scope)
-        answers = await self._answers.forget(tenant, scope)
-        questions = await self._questions.forget(tenant, scope)
+        self._exact.flush()
+        answers = questions = 0
+        for one in await self._tenants() if tenant is None else (tenant,):
+            answers += await self._answers.forget(one, scope)
+            questions += await self._questions.forget(one, scope)
         return {"object": "farthing.cache_flush", "tenant": tenant, "answers": answers, "questions": questions}
 
     async def explain(self, request: Request) -> Json:
@@ -52,6 +55,8 @@ class Control:
             return {**shown, "source": Source.MODEL, "why": "the request says cache: off"}
         if await self._exact.stored(request.principal.tenant, exact_key(request)) is not None:
             return {**shown, "source": Source.EXACT, "why": "the same request was answered before"}
+        if self._semantic is None:
+            return {**shown, "source": Source.MODEL, "why": "there is no semantic cache (settings cache.semantic, cache.exact)"}
         asked, decision = await self._semantic.consider(request)
         source = Source.SEMANTIC if isinstance(decision, Decision) and decision.accepted else Source.MODEL
         if not isinstance(decision, Decision):
@@ -67,6 +72,8 @@ class Control:
 
     async def hear(self, tenant: str, request_id: UUID, *, right: bool, by: Literal["thumb", "correction"]) -> Json:
         """See `ports.CacheControl.hear`."""
+        if self._verdicts is None:
+            raise NotFound("there is no semantic cache (settings cache.semantic, cache.exact)")
         followed = await self._verdicts.on_request(tenant, request_id, same=right, by=by)
         return {
             "object": "farthing.cache_verdict",
@@ -90,7 +97,7 @@ class Control:
             "questions": await self._questions.size(),
             "tenants": {
                 tenant: {"error_rate": share.rate, "error_low": share.low, "error_high": share.high, "audits": round(share.n, 1)}
-                for tenant, share in self._semantic.estimates()
+                for tenant, share in (self._semantic.estimates() if self._semantic else ())
             },
         }
 

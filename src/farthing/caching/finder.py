@@ -10,7 +10,7 @@ from uuid import UUID
 
 from farthing.caching.question import Asked
 from farthing.errors import FarthingError
-from farthing.ports import Embedder, QuestionIndex
+from farthing.ports import Embedder, QuestionIndex, QuestionStore
 from farthing.settings import SemanticCacheSettings
 from farthing.types import Neighbour
 
@@ -18,7 +18,7 @@ _log = logging.getLogger("farthing.cache")
 _Found = TypeVar("_Found")
 
 
-class LocalIndex(QuestionIndex, Protocol):
+class LocalIndex(QuestionStore, Protocol):
     """An index in this process, which can tell at once whether it is worth asking."""
 
     def holds(self, tenant: str, partition: bytes) -> bool:

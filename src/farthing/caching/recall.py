@@ -1,9 +1,11 @@
-"""This worker's memory of the store's questions: filled at the start, kept up by news, filled anew after an interruption."""
+"""This worker's memory of the store's questions: filled at the start, kept up by news, looked through again after an interruption."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
+from collections.abc import Sequence
 from uuid import UUID
 
 import msgspec
@@ -11,7 +13,7 @@ import msgspec
 from farthing.caching.finder import Finder, LocalIndex
 from farthing.errors import FarthingError
 from farthing.ports import QuestionStore
-from farthing.types import CacheForgotten, CacheScope
+from farthing.types import Question, QuestionsGone
 
 _log = logging.getLogger("farthing.cache")
 _PAGE = 1000
@@ -19,62 +21,85 @@ _RETRY_S = 5.0
 
 
 class Recall:
-    """Tells `finder` whether the memory is complete: whether it holds every live question of the store."""
+    """Tells `finder` whether the memory is complete: whether it holds every live question of the store.
 
-    def __init__(self, local: LocalIndex, store: QuestionStore, finder: Finder, *, most: int) -> None:
+    `most` is how many the memory may hold. `refresh_s` is how often it is looked through by the clock, for where no news come.
+    """
+
+    def __init__(self, local: LocalIndex, store: QuestionStore, finder: Finder, *, most: int, refresh_s: float) -> None:
         self._local = local
         self._store = store
         self._finder = finder
         self._most = most
-        self._stale = asyncio.Event()
-        self._stale.set()
+        self._refresh_s = refresh_s
+        self._missed = asyncio.Event()
+        self._missed.set()
 
     async def run(self) -> None:
-        """Fill the memory whenever something may have been missed, until cancelled."""
+        """Look through the memory whenever something may have been missed, and now and then, until cancelled."""
         while True:
-            await self._stale.wait()
+            try:
+                async with asyncio.timeout(self._refresh_s):
+                    await self._missed.wait()
+            except TimeoutError:
+                if await self._unchanged():
+                    continue
+            self._missed.clear()
             try:
                 await self.reload()
-                self._stale.clear()
             except FarthingError as error:
                 _log.debug("the semantic cache's memory is not filled: %s", error)
+                self._missed.set()
                 await asyncio.sleep(_RETRY_S)
 
-    async def reload(self) -> None:
-        """Take in what the store has, the most valuable first. Raises the store's errors."""
-        questions = await self._store.latest(self._most)
-        await self._local.forget(None, CacheScope())
-        for start in range(0, len(questions), _PAGE):
-            await self._local.put(questions[start : start + _PAGE])
-            await asyncio.sleep(0)
-        self._finder.complete = await self._local.size() >= len(questions) and len(questions) < self._most
-        if questions:
-            _log.info("the semantic cache knows %d questions", len(questions))
-
-    def missed(self) -> None:
-        """News may have been missed."""
-        self._stale.set()
-
-    async def added(self, ids: list[UUID]) -> None:
-        """Other workers have stored these. What cannot be read now is read when the store is back."""
+    async def _unchanged(self) -> bool:
+        """Whether the store has as many questions as the memory: good enough a guess, where news come as a rule."""
         try:
-            await self._local.put(await self._store.named(ids))
+            return self._finder.complete and await self._store.size() == await self._local.size()
         except FarthingError:
-            self.missed()
+            return True
+
+    async def reload(self) -> None:
+        """Take in what the store has, the most valuable first, and let go of what it has no more. Raises the store's errors."""
+        began = len(await self._local.latest(self._most))
+        stored = await self._store.latest(self._most)
+        await self._let_go(await self._local.latest(self._most), {one.id for one in stored})
+        for start in range(0, len(stored), _PAGE):
+            await self._local.put(stored[start : start + _PAGE])
+            await asyncio.sleep(0)
+        self._finder.complete = len(stored) < self._most and await self._local.size() >= len(stored)
+        if not began and stored:
+            _log.info("the semantic cache knows %d questions", len(stored))
+
+    async def _let_go(self, held: Sequence[Question], stored: set[UUID]) -> None:
+        gone: defaultdict[str, list[UUID]] = defaultdict(list)
+        for one in held:
+            if one.id not in stored:
+                gone[one.tenant].append(one.id)
+        for tenant, ids in gone.items():
+            await self._local.remove(tenant, ids)
+
+    async def heard(self, payload: str) -> None:
+        """News from other workers, and from this one: see `ports.Changes`."""
+        if not payload:
+            self._missed.set()
+        elif payload.startswith("{"):
+            gone = msgspec.json.decode(payload, type=QuestionsGone)
+            if gone.ids is None:
+                await self._local.forget(gone.tenant, gone.scope)
+            else:
+                await self._local.remove(gone.tenant, gone.ids)
+        else:
+            await self._added([UUID(hex=one) for one in payload.split(",")])
+
+    async def _added(self, ids: Sequence[UUID]) -> None:
+        held = {one.id for one in await self._local.named(ids)}
+        new = [one for one in ids if one not in held]
+        if not new:
+            return
+        try:
+            await self._local.put(await self._store.named(new))
+        except FarthingError:
+            self._missed.set()
         if await self._local.size() >= self._most:
             self._finder.complete = False
-
-    async def forgotten(self, what: CacheForgotten) -> None:
-        """Somebody deleted these."""
-        if what.ids:
-            await self._local.remove(what.tenant or "", what.ids)
-        else:
-            await self._local.forget(what.tenant, what.scope)
-
-
-def decoded(payload: str) -> CacheForgotten | None:
-    """A piece of news about deletions; None when it is not to be understood."""
-    try:
-        return msgspec.json.decode(payload, type=CacheForgotten)
-    except msgspec.MsgspecError:
-        return None

@@ -19,6 +19,8 @@ from farthing.types import CacheScope, ServedHit, Verdict, VerdictBy, utc_now
 
 _log = logging.getLogger("farthing.cache")
 _MOST_LISTED = 1000
+_FOLDED = 10_000
+"""The newest verdicts, which a worker learns from when it starts."""
 
 
 class Followed(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +38,7 @@ def verdict_id(by: VerdictBy, request_id: UUID, question_id: UUID) -> UUID:
 
 
 class Verdicts:
-    """`removed` is told of each question that is dead, to let go of it in this worker."""
+    """`removed` lets go of a dead question, and `flushed` of its answer, in this worker at once; others hear of it."""
 
     def __init__(
         self,
@@ -45,12 +47,14 @@ class Verdicts:
         answers: AnswerStore,
         judgement: Judgement,
         removed: Callable[[str, UUID], Awaitable[None]],
+        flushed: Callable[[], None],
     ) -> None:
         self._records = records
         self._questions = questions
         self._answers = answers
         self._judgement = judgement
         self._removed = removed
+        self._flushed = flushed
 
     async def on_request(self, tenant: str, request_id: UUID, *, same: bool, by: VerdictBy) -> Followed:
         """What a person says about the answer to a request. Raises `NotFound` when it was no semantic hit of this tenant."""
@@ -76,12 +80,16 @@ class Verdicts:
 
     async def _kill(self, tenant: str, question_id: UUID, answer_key: bytes) -> None:
         await self._removed(tenant, question_id)
+        self._flushed()
         await self._questions.remove(tenant, [question_id])
         await self._answers.forget(tenant, CacheScope(answer_key=answer_key))
 
-    async def reload(self, limit: int) -> None:
-        """Learn what other workers heard. Raises the store's errors."""
-        self._judgement.learn(reversed(await self._records.verdicts(limit)))
+    async def heard(self, payload: str) -> None:
+        """News of verdicts; nothing: some may have been missed. Raises the store's errors then."""
+        if payload:
+            self._judgement.learn(msgspec.json.decode(payload, type=list[Verdict]))
+        else:
+            self._judgement.learn(reversed(await self._records.verdicts(_FOLDED)))
 
     async def try_add(self, verdict: Verdict, answer_key: bytes) -> None:
         """As `add`, for whoever cannot do anything about a store that is away."""
