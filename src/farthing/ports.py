@@ -167,13 +167,13 @@ class QuestionIndex(Protocol):
         """Delete questions of a tenant, at once and everywhere. Returns how many there were."""
 
     async def forget(self, tenant: str, scope: CacheScope) -> int:
-        """Delete all questions of a tenant that are in the scope. Returns how many there were."""
+        """Delete all questions of a tenant that are in the scope. Returns how many there were.
+
+        Questions of the scope that were created until now are not stored any more: another worker may still have some on their way.
+        """
 
     async def prune(self, max_rows: int) -> int:
-        """Delete what has expired, then what is worth least (cost saved times reuse, fading with age) beyond `max_rows`.
-
-        Returns how many went.
-        """
+        """Delete what has expired, then what is worth least (`types.question_worth`) beyond `max_rows`. Returns how many went."""
 
     async def size(self, tenant: str | None = None) -> int:
         """How many live questions there are, of one tenant or (None) of all. May be off by what expired a moment ago."""
