@@ -394,6 +394,7 @@ class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     key: bytes
     tenant: str
     namespace: str
+    tags: tuple[str, ...] = ()
     model: str
     payload: bytes
     cost_microusd: int
@@ -451,6 +452,15 @@ class CacheScope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tag: str | None = None
     user_id: str | None = None
     answer_key: bytes | None = None
+
+    def covers(self, *, namespace: str, tags: Sequence[str], user_id: str | None, answer_key: bytes) -> bool:
+        """Whether something with these facts is meant."""
+        return (
+            self.namespace in {None, namespace}
+            and (self.tag is None or self.tag in tags)
+            and (self.user_id is None or self.user_id == user_id)
+            and self.answer_key in {None, answer_key}
+        )
 
 
 class QuestionsGone(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
