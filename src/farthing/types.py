@@ -433,9 +433,9 @@ def question_worth(cost_microusd: int, reuse: int, created_at: datetime) -> floa
     """How much a cached question is worth keeping: the cost that it saves times (1 + reuse), halved with each week of its age.
 
     On a scale of logarithms to base 2, where fading is the same for all: who is worth more now is worth more at any time, so that stores
-    may keep the figure and sort by it.
+    may keep the figure and sort by it. Reuse counts in whole doublings, so that they need not sort again at each hit.
     """
-    return math.log2(max(cost_microusd, 1)) + math.log2(1 + reuse) + created_at.timestamp() / _WORTH_HALVES_IN_S
+    return math.log2(max(cost_microusd, 1)) + (1 + reuse).bit_length() - 1 + created_at.timestamp() / _WORTH_HALVES_IN_S
 
 
 class Neighbour(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import TypedDict, Unpack
 
 from farthing.types import CacheScope
 
 _KEPT = timedelta(days=7)
 _EVERYTHING = CacheScope()
+
+
+class Facts(TypedDict):
+    """What decides whether a scope covers an answer or a question."""
+
+    namespace: str
+    tags: Sequence[str]
+    user_id: str | None
+    answer_key: bytes
 
 
 class Flushes:
@@ -30,14 +40,9 @@ class Flushes:
             oldest = next(one for one in ours if one != _EVERYTHING)
             ours[_EVERYTHING] = max(ours.pop(oldest), ours.get(_EVERYTHING, at.min.replace(tzinfo=at.tzinfo)))
 
-    def cover(
-        self, tenant: str, created_at: datetime, *, namespace: str, tags: Sequence[str], user_id: str | None, answer_key: bytes
-    ) -> bool:
+    def cover(self, tenant: str, created_at: datetime, **facts: Unpack[Facts]) -> bool:
         """Whether something with these facts, created at this time, was flushed."""
-        return any(
-            at >= created_at and scope.covers(namespace=namespace, tags=tags, user_id=user_id, answer_key=answer_key)
-            for scope, at in self._at.get(tenant, {}).items()
-        )
+        return any(at >= created_at and scope.covers(**facts) for scope, at in self._at.get(tenant, {}).items())
 
     def prune(self, now: datetime) -> None:
         """Forget those that are too old to matter."""

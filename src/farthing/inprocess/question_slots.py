@@ -124,9 +124,9 @@ class Slots:
 
     def reused(self, slot: int) -> None:
         """Count a reuse."""
-        before = self._reuse[slot]
-        self._reuse[slot] = min(before + 1, 2**32 - 1)
-        self.worths[slot] += np.log2((before + 2) / (before + 1))
+        reuse = min(self._reuse[slot] + 1, 2**32 - 2)
+        self._reuse[slot] = reuse
+        self.worths[slot] += (1 + reuse).bit_length() - reuse.bit_length()
 
     def question(self, slot: int, kept: Kept, vector: bytes, partition: bytes) -> Question:
         """The question as it was put."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farthing.inprocess.cells import Cells, distances
-from farthing.inprocess.flushes import Flushes
+from farthing.inprocess.flushes import Facts, Flushes
 from farthing.inprocess.question_slots import Kept, Leavers, Slots, micros
 from farthing.inprocess.slot_table import SlotTable
 from farthing.inprocess.stores import InProcessChanges
@@ -112,7 +112,7 @@ class InProcessQuestions:
         at = self._clock()
         self._flushes.add(tenant, scope, at)
         self._tell(QuestionsGone(tenant=tenant, scope=scope, at=at))
-        return await self._drop_those(tenant, lambda kept: kept.created_us <= micros(at) and _covers(scope, kept))
+        return await self._drop_those(tenant, lambda kept: scope.covers(**_facts(kept)))
 
     async def prune(self, max_rows: int) -> int:
         """See `ports.QuestionIndex.prune`."""
@@ -153,14 +153,7 @@ class InProcessQuestions:
     def _put(self, question: Question, now: datetime) -> bool:
         if not self._usable(question.vector) or question.expires_at <= now or self._slot(question.id.bytes) is not None:
             return False
-        if self._flushes.cover(
-            question.tenant,
-            question.created_at,
-            namespace=question.namespace,
-            tags=question.tags,
-            user_id=question.user_id,
-            answer_key=question.answer_key,
-        ):
+        if self._flushes.cover(question.tenant, question.created_at, **_facts(question)):
             return False
         self._insert(question)
         while self._slots.count > self._max_entries or self._slots.bytes > self._max_bytes:
@@ -292,5 +285,5 @@ class InProcessQuestions:
             self._changes.publish("questions", msgspec.json.encode(note).decode())
 
 
-def _covers(scope: CacheScope, kept: Kept) -> bool:
-    return scope.covers(namespace=kept.namespace, tags=kept.tags, user_id=kept.user_id, answer_key=kept.answer_key)
+def _facts(one: Question | Kept) -> Facts:
+    return {"namespace": one.namespace, "tags": one.tags, "user_id": one.user_id, "answer_key": one.answer_key}
