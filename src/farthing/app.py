@@ -328,6 +328,8 @@ class Farthing:
             await self._budgets.reload()
         elif channel == "retention":
             await self._policies.reload()
+        elif channel != "answers":
+            return
         elif payload:
             self._shared.learn([bytes.fromhex(key) for key in payload.split(",")])
         else:

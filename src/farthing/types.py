@@ -7,6 +7,7 @@ Ids are UUIDv7: they sort by time.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -403,6 +404,7 @@ class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     key: bytes
     tenant: str
     namespace: str
+    tags: tuple[str, ...] = ()
     model: str
     payload: bytes
     cost_microusd: int
@@ -434,6 +436,18 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     expires_at: datetime
 
 
+_WORTH_HALVES_IN_S = 7 * 86_400
+
+
+def question_worth(cost_microusd: int, reuse: int, created_at: datetime) -> float:
+    """How much a cached question is worth keeping: the cost that it saves times (1 + reuse), halved with each week of its age.
+
+    On a scale of logarithms to base 2, where fading is the same for all: who is worth more now is worth more at any time, so that stores
+    may keep the figure and sort by it. Reuse counts in whole doublings, so that they need not sort again at each hit.
+    """
+    return math.log2(max(cost_microusd, 1)) + (1 + reuse).bit_length() - 1 + created_at.timestamp() / _WORTH_HALVES_IN_S
+
+
 class Neighbour(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A question that is near another one. `similarity` is the cosine of their vectors, -1 to 1."""
 
@@ -441,13 +455,31 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     similarity: float
 
 
-class CacheScope(msgspec.Struct, frozen=True, kw_only=True):
+class CacheScope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Which cached answers and questions of a tenant are meant: those that fit everything that is named. Nothing named: all of them."""
 
     namespace: str | None = None
     tag: str | None = None
     user_id: str | None = None
     answer_key: bytes | None = None
+
+    def covers(self, *, namespace: str, tags: Sequence[str], user_id: str | None, answer_key: bytes) -> bool:
+        """Whether something with these facts is meant."""
+        return (
+            self.namespace in {None, namespace}
+            and (self.tag is None or self.tag in tags)
+            and (self.user_id is None or self.user_id == user_id)
+            and self.answer_key in {None, answer_key}
+        )
+
+
+class QuestionsGone(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A note to other workers: these questions of a tenant were deleted. `ids`, or (None) all in the scope that were created until `at`."""
+
+    tenant: str
+    ids: tuple[UUID, ...] | None = None
+    scope: CacheScope = CacheScope()
+    at: datetime
 
 
 class ServedHit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
