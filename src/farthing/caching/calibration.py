@@ -15,6 +15,7 @@ verdict more in another order.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterable
 from statistics import NormalDist
@@ -25,10 +26,15 @@ import msgspec
 
 from farthing.caching.consequence import consequence
 from farthing.caching.entries import Entries, EntryHistory
-from farthing.caching.population import Population, bounded, sigmoid
+from farthing.caching.log_odds import SHIFTS
+from farthing.caching.population import Population, ShippedModel
 from farthing.types import Verdict, VerdictBy
 
+_SETTLING_FITS = 5
+"""The spread of entries takes one step with each fit."""
+
 _Positive = Annotated[float, msgspec.Meta(gt=0)]
+_AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 _Weight = Annotated[float, msgspec.Meta(gt=0, le=1)]
 
 
@@ -60,37 +66,40 @@ class VerdictWeights(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CalibrationSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """`confidence` is that of the upper bound. `slope_sd` and `shift_sd` say how far a tenant's scores may be from the shipped calibration.
+    """`confidence` is that of the upper bound. `shift_sd`, `slope_sd` and `bend_sd` say how far a tenant's scores may be from the shipped
+    calibration, `spread` how much entries differ (in log-odds), `odd` how many of them may be anything.
 
-    `half_life` is the number of (full-weight) verdicts after which an older one counts half. `spread` is the shipped guess of how much
-    entries differ, in log-odds. `strike` is what a served fault costs its entry in log-odds, and `redeem` how many right answers outweigh
-    one fault. At most `max_entries` have a history, and so many dead ones and `max_known` verdicts are remembered by id.
+    Bounds: `max_entries` have a history (and as many dead ones are remembered) of at most `per_entry` verdicts each; of each unit of the
+    score the newest `per_band` verdicts count; `max_known` verdicts are known by id. The population is fitted anew when the verdicts that
+    came since the last time are more than `patience` times those that count.
     """
 
     confidence: Annotated[float, msgspec.Meta(ge=0.5, lt=1)] = 0.9
-    slope_sd: _Positive = 0.1
     shift_sd: _Positive = 0.5
-    half_life: _Positive = 1000.0
-    spread: _Positive = 1.0
-    strike: _Positive = 2.0
-    redeem: _Positive = 3.0
-    max_entries: Annotated[int, msgspec.Meta(ge=1)] = 10_000
-    max_known: Annotated[int, msgspec.Meta(ge=1)] = 10_000
+    slope_sd: _Positive = 0.1
+    bend_sd: _Positive = 0.2
+    knot: float = 3.0
+    spread: _Positive = 1.2
+    odd: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.06
+    max_entries: _AtLeastOne = 10_000
+    per_entry: _AtLeastOne = 32
+    per_band: _AtLeastOne = 300
+    max_known: _AtLeastOne = 10_000
+    patience: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.02
     weights: VerdictWeights = VerdictWeights()
 
 
 class Assessment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What is thought of serving one answer for one question, and the numbers behind it.
 
-    `log_odds` are the population's at this score and `log_odds_low` their lower bound; `entry_shift` and `entry_penalty` what the entry's
-    own verdicts add and take; `dead`: it must not be served, whatever the score.
+    `log_odds` are those of an average entry of the tenant at this score and `log_odds_low` their lower bound; `entry_shift` is what this
+    entry's own verdicts are expected to add, None: it has none. `dead`: it must not be served, whatever the score.
     """
 
     score: float
     log_odds: float
     log_odds_low: float
-    entry_shift: float = 0.0
-    entry_penalty: float = 0.0
+    entry_shift: float | None = None
     dead: bool = False
     mean_wrong: float
     upper_wrong: float
@@ -99,10 +108,11 @@ class Assessment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class CalibrationState(msgspec.Struct, frozen=True, kw_only=True):
     """What a tenant's calibration has come to, for people. `spread` is how much entries differ, `evidence` what still counts."""
 
-    slope: float
     shift: float
-    evidence: float
+    slope: float
+    bend: float
     spread: float
+    verdicts: int
     entries: int
     dead: int
 
@@ -112,49 +122,51 @@ class Calibration:
 
     def __init__(self, settings: CalibrationSettings | None = None) -> None:
         self._settings = settings = settings or CalibrationSettings()
-        self._population = Population(
-            slope_sd=settings.slope_sd,
+        shipped = ShippedModel(
             shift_sd=settings.shift_sd,
-            half_life=settings.half_life,
-            deviations=NormalDist().inv_cdf(settings.confidence),
+            slope_sd=settings.slope_sd,
+            bend_sd=settings.bend_sd,
+            knot=settings.knot,
+            spread=settings.spread,
+            odd=settings.odd,
         )
-        self._entries = Entries(spread=settings.spread, strike=settings.strike, redeem=settings.redeem, most=settings.max_entries)
+        self._population = Population(shipped, deviations=NormalDist().inv_cdf(settings.confidence))
+        self._entries = Entries(most=settings.max_entries, per_entry=settings.per_entry, per_band=settings.per_band)
         self._dead: OrderedDict[UUID, None] = OrderedDict()
         self._known: OrderedDict[UUID, None] = OrderedDict()
+        self._waiting = 0
 
     def assess(self, score: float, question_id: UUID) -> Assessment:
-        """How likely the answer of this entry is wrong for a question with this score. About 4 µs."""
-        mean, low = self._population.log_odds(score)
-        if question_id in self._dead:
-            return Assessment(score=score, log_odds=mean, log_odds_low=low, dead=True, mean_wrong=1.0, upper_wrong=1.0)
+        """How likely the answer of this entry is wrong for a question with this score."""
         history = self._entries.get(question_id)
-        if history is None:
-            return Assessment(score=score, log_odds=mean, log_odds_low=low, mean_wrong=sigmoid(-mean), upper_wrong=sigmoid(-low))
+        dead = question_id in self._dead
+        odds, low = self._population.log_odds(score)
+        mean, upper = (1.0, 1.0) if dead else self._population.risk(score, history)
         return Assessment(
             score=score,
-            log_odds=mean,
+            log_odds=odds,
             log_odds_low=low,
-            entry_shift=self._entries.shift(history)[0],
-            entry_penalty=self._entries.penalty(history),
-            mean_wrong=sigmoid(-self._entries.apply(history, mean)),
-            upper_wrong=sigmoid(-self._entries.apply(history, low)),
+            entry_shift=history.shift if history else None,
+            dead=dead,
+            mean_wrong=mean,
+            upper_wrong=upper,
         )
 
     def learn(self, verdict: Verdict) -> bool:
-        """Take a verdict into account, at once. False when it was known."""
-        return self.fold((verdict,)) == 1
+        """Take a verdict into account: at once for its entry, and for all others with the next fit. False when it was known."""
+        if not self._take(verdict):
+            return False
+        self._waiting += 1
+        if self._waiting > self._settings.patience * self._entries.rows:
+            self._fit(1)
+        return True
 
     def fold(self, verdicts: Iterable[Verdict]) -> int:
         """Take verdicts into account, oldest first, with one fit for all of them. Returns how many were new."""
-        new = [verdict for verdict in sorted(verdicts, key=lambda each: (each.at, each.id)) if self._is_new(verdict.id)]
-        for verdict in new:
-            weight = self._settings.weights.of(verdict.by)
-            self._population.add(bounded(verdict.score), same=verdict.same, weight=weight)
+        new = sum(map(self._take, sorted(verdicts, key=lambda verdict: (verdict.at, verdict.id))))
         if new:
-            self._population.fit()
-        for verdict in new:
-            self._judge(verdict)
-        return len(new)
+            self._fit(_SETTLING_FITS)
+        return new
 
     def history(self, question_id: UUID) -> EntryHistory | None:
         """What is known of an entry, for `consequence`."""
@@ -167,33 +179,36 @@ class Calibration:
     @property
     def state(self) -> CalibrationState:
         """What it has come to."""
+        shift, tilt, bend = self._population.line
         return CalibrationState(
-            slope=self._population.slope,
-            shift=self._population.shift,
-            evidence=self._population.evidence,
-            spread=self._entries.spread,
+            shift=shift,
+            slope=1 + tilt,
+            bend=bend,
+            spread=math.sqrt(sum(w * u * u for w, u in zip(self._population.weights, SHIFTS, strict=True))),
+            verdicts=self._entries.rows,
             entries=len(self._entries),
             dead=len(self._dead),
         )
 
-    def _judge(self, verdict: Verdict) -> None:
-        """What a verdict says about its entry."""
-        if consequence(verdict, self._entries.get(verdict.question_id)) == "dead":
-            self._dead[verdict.question_id] = None
-            if len(self._dead) > self._settings.max_entries:
-                self._dead.popitem(last=False)
-        self._entries.add(
-            verdict.question_id,
-            self._population.log_odds(verdict.score)[0],
-            same=verdict.same,
-            served=verdict.served,
-            weight=self._settings.weights.of(verdict.by),
-        )
-
-    def _is_new(self, verdict_id: UUID) -> bool:
-        if verdict_id in self._known:
+    def _take(self, verdict: Verdict) -> bool:
+        if verdict.id in self._known:
             return False
-        self._known[verdict_id] = None
-        if len(self._known) > self._settings.max_known:
-            self._known.popitem(last=False)
+        _remember(self._known, verdict.id, self._settings.max_known)
+        entry = verdict.question_id
+        if consequence(verdict, self._entries.get(entry)) == "dead":
+            _remember(self._dead, entry, self._settings.max_entries)
+        weight = self._settings.weights.of(verdict.by)
+        history = self._entries.add(entry, verdict.score, same=verdict.same, served=verdict.served, weight=weight)
+        self._population.settle(history)
         return True
+
+    def _fit(self, times: int) -> None:
+        for _ in range(times):
+            self._population.fit(self._entries)
+        self._waiting = 0
+
+
+def _remember(ids: OrderedDict[UUID, None], which: UUID, most: int) -> None:
+    ids[which] = None
+    if len(ids) > most:
+        ids.popitem(last=False)

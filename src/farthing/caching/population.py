@@ -1,127 +1,203 @@
-"""What a tenant's verdicts say about the verifier's scores as a whole: Platt scaling, Bayesian, with forgetting.
+"""What a tenant's verdicts say about the verifier's scores: logistic regression with a shift for each entry, fitted by EM.
 
-The verifier's log-odds s were calibrated on neutral data. For this tenant, P(same | s) = σ(a·s + b), with a Gaussian prior around the
-shipped a = 1, b = 0 (Platt, 1999, Probabilistic outputs for support vector machines; the prior as in MacKay, 1992, The evidence framework
-applied to classification networks). Verdicts are kept as weights in bins of the score, a quarter of a unit wide, so that the state has a
-fixed size and the fit does not depend on the order in which they came.
+The verifier's log-odds s were calibrated on neutral data. For this tenant, and for entry e,
 
-Guarantee: the log-posterior is strictly concave (Gaussian prior, logistic likelihood), so it has one maximum, and Newton steps that are
-halved until they climb converge to it from anywhere. The covariance is Laplace's: the inverse of the curvature there. Assumptions: the
-log-odds are linear in the score, and which pairs get a verdict depends on the score but not on the outcome. That holds for audits and the
-judge. Thumbs come more often when something is wrong; they make the fit stricter than the truth, never laxer.
+    log-odds(same | s, e) = base(s) + b + (a - 1)·s + c·max(s - k, 0) + u_e
+
+with Gaussian priors around the shipped b = 0, a = 1, c = 0. a and b are Platt's scaling (1999); the bend c above the knot k is there
+because most verdicts come from the uncertain band and answers are served above it: a straight line would carry the slope of one into the
+other. The entry's shift u_e is one of `SHIFTS`, which of them with weights that all entries share and that are learnt from them (empirical
+Bayes: Robbins, 1956; on a grid: Laird, 1978), beside `_IMAGINED` entries of the shipped weights. A grid and not a Gaussian, because some
+entries are simply bad: after one fault the posterior goes there by itself. `base` is such that before any verdict an entry that nobody
+knows has just the shipped probability, sigmoid(s).
+
+So entries share strength: one without verdicts behaves as the population does and needs no exploration of its own, other than with one
+logistic model for each entry (vCache: Schroeder et al., 2025, arXiv 2502.03771); one with verdicts moves as far as they and the spread of
+the others warrant. P(wrong) of an entry is the mean over its posterior: exact, without linearising. A wrong verdict multiplies the
+posterior by a factor that falls in u, so it raises P(wrong) of its entry at every score; a right one lowers it.
+
+Guarantee: each step of EM raises the posterior density, which is bounded, so the steps converge (Dempster, Laird and Rubin, 1977); for a
+given line the problem is concave in the weights (one maximum), and for given posteriors of the entries it is strictly concave in the line,
+where halved Newton steps find the maximum. Nothing depends on the order of the verdicts but the point from which the next step starts.
+Assumptions: the log-odds are such a line, and which pairs get a verdict depends on score and history but not on the outcome. That holds for
+audits and the judge. Thumbs come more often when something is wrong; they make the fit stricter than the truth, not laxer.
+
+The lower bound of the log-odds is z standard deviations below, from the curvature of the posterior, less what the shifts of the entries
+might explain as well (Laplace, Schur complement). Neither log-odds nor bound may fall when the score rises: a bound that holds at a score holds above it too. So
+both are taken as their running maximum from below.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
-_REACH = 12.0
-"""Beyond this the log-odds say nothing more: one in 160,000."""
-_PER_UNIT = 4
-_BINS = int(2 * _REACH * _PER_UNIT) + 1
-_STEPS = 25
-_CLOSE = 1e-8
+import msgspec
+
+from farthing.caching.entries import EntryHistory
+from farthing.caching.log_odds import BINS, SCORES, SHIFTS, between, mixed, prior_weights, sigmoid, unmixed
+
+_IMAGINED = 20.0
+_STEPS = 10
+_CLOSE = 1e-4
+_TINY = 1e-300
+
+_Vector = tuple[float, float, float]
+_Matrix = tuple[float, float, float, float, float, float]
+"""A symmetric matrix: its rows' elements from the diagonal on."""
+_Cells = list[list[float]]
+"""For each bin and each shift."""
 
 
-def sigmoid(x: float) -> float:
-    """1 / (1 + e⁻ˣ), without overflow."""
-    if x >= 0:
-        return 1 / (1 + math.exp(-x))
-    e = math.exp(x)
-    return e / (1 + e)
+class ShippedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """Standard deviations of b, a and c, the knot k; how much entries differ, in log-odds, and the share of those that may be anything."""
 
-
-def bounded(score: float) -> float:
-    """The score within ±12. What is not a number says that nothing is known in favour: the lowest."""
-    return min(max(score, -_REACH), _REACH) if score == score else -_REACH  # noqa: PLR0124 - not so for NaN
+    shift_sd: float
+    slope_sd: float
+    bend_sd: float
+    knot: float
+    spread: float
+    odd: float
 
 
 class Population:
-    """The fit of a tenant. `half_life` is how many units of evidence later a verdict counts half.
+    """The fit of a tenant. `deviations` is z. `line` is (b, a - 1, c) as fitted, `weights` those of `SHIFTS` among all entries."""
 
-    `slope_sd` and `shift_sd` are the prior's standard deviations of a and b; `deviations` is z, how many of them the lower bound is away.
-    `slope` and `shift` are a and b as fitted.
-    """
-
-    def __init__(self, *, slope_sd: float, shift_sd: float, half_life: float, deviations: float) -> None:
-        self._prior = (1 / slope_sd**2, 1 / shift_sd**2)
-        self._half_life = half_life
+    def __init__(self, shipped: ShippedModel, *, deviations: float) -> None:
+        self._precision = (shipped.shift_sd**-2, shipped.slope_sd**-2, shipped.bend_sd**-2)
+        self._hinges = tuple(max(s - shipped.knot, 0.0) for s in SCORES)
         self._deviations = deviations
-        self._same = [0.0] * _BINS
-        self._wrong = [0.0] * _BINS
-        self.slope, self.shift = 1.0, 0.0
-        self._covariance = (slope_sd**2, 0.0, shift_sd**2)
-        self._peak = self._find_peak()
+        self._shipped = prior_weights(shipped.spread, shipped.odd)
+        self._base = [unmixed(s, self._shipped) for s in SCORES]
+        self.line: _Vector = (0.0, 0.0, 0.0)
+        self.weights = self._shipped
+        self._same: _Cells = []
+        self._wrong: _Cells = []
+        self._means: list[float] = []
+        self._lows: list[float] = []
+        self._tabulate(())
 
-    @property
-    def evidence(self) -> float:
-        """The weight of the verdicts that still count, as many as there were of weight 1 a moment ago."""
-        return sum(self._same) + sum(self._wrong)
+    def fit(self, entries: Iterable[EntryHistory]) -> None:
+        """One step of EM: the entries' posteriors, then the weights and the line that fit them best."""
+        entries = tuple(entries)
+        same: _Cells = [[0.0] * len(SHIFTS) for _ in range(BINS)]
+        wrong: _Cells = [[0.0] * len(SHIFTS) for _ in range(BINS)]
+        found = [_IMAGINED * weight for weight in self._shipped]
+        for history in entries:
+            self.settle(history)
+            found = [total + weight for total, weight in zip(found, history.weights, strict=True)]
+            for at, is_same, weight in history.rows:
+                cells = same if is_same else wrong
+                cells[at] = [total + weight * part for total, part in zip(cells[at], history.weights, strict=True)]
+        self.weights = tuple(total / (_IMAGINED + len(entries)) for total in found)
+        self._climb([(at, *both) for at, both in enumerate(zip(same, wrong, strict=True)) if any(both[0]) or any(both[1])])
+        self._tabulate(entries)
 
-    def add(self, score: float, *, same: bool, weight: float) -> None:
-        """Count a verdict. `fit` afterwards."""
-        fade = 0.5 ** (weight / self._half_life)
-        self._same = [value * fade for value in self._same]
-        self._wrong = [value * fade for value in self._wrong]
-        (self._same if same else self._wrong)[round((bounded(score) + _REACH) * _PER_UNIT)] += weight
+    def settle(self, history: EntryHistory) -> None:
+        """Find the posterior of an entry's shift."""
+        found = [0.0] * len(SHIFTS)
+        for at, same, weight in history.rows:
+            found = [total + weight * part for total, part in zip(found, (self._same if same else self._wrong)[at], strict=True)]
+        highest = max(found)
+        likely = [weight * math.exp(each - highest) for weight, each in zip(self.weights, found, strict=True)]
+        total = sum(likely)
+        history.weights = tuple(each / total for each in likely)
 
-    def fit(self) -> None:
-        """Find the most probable slope and shift, and how sure they are."""
-        rows = [
-            (index / _PER_UNIT - _REACH, same, same + wrong)
-            for index, (same, wrong) in enumerate(zip(self._same, self._wrong, strict=True))
-            if same + wrong > 0
-        ]
-        a, b = self.slope, self.shift
-        height = self._height(rows, a, b)
-        for _ in range(_STEPS):
-            (up_a, up_b), self._covariance = self._step(rows, a, b)
-            size = 1.0
-            while size > _CLOSE and (climbed := self._height(rows, a + size * up_a, b + size * up_b)) < height:
-                size /= 2
-            if size <= _CLOSE:
-                break
-            a, b, height = a + size * up_a, b + size * up_b, climbed
-            if abs(up_a) + abs(up_b) < _CLOSE:
-                break
-        self.slope, self.shift = a, b
-        self._peak = self._find_peak()
+    def risk(self, score: float, history: EntryHistory | None) -> tuple[float, float]:
+        """P(wrong) and its upper bound, for an entry with a history or (None) for one that nobody knows."""
+        mean, low = self.log_odds(score)
+        weights = history.weights if history else self.weights
+        return mixed(mean, weights), mixed(low, weights)
 
     def log_odds(self, score: float) -> tuple[float, float]:
-        """The log-odds that two questions with this score are the same, and their lower bound. Neither falls when the score rises.
+        """Those of an average entry, that is without its shift, and their lower bound."""
+        index, part = between(score)
+        mean, low = self._means[index], self._lows[index]
+        return mean + part * (self._means[index + 1] - mean), low + part * (self._lows[index + 1] - low)
 
-        Where the verdicts have the slope below zero, it counts as zero.
-        """
-        s = bounded(score)
-        t = min(s, self._peak)
-        aa, ab, bb = self._covariance
-        slope = max(self.slope, 0.0)
-        return slope * s + self.shift, slope * t + self.shift - self._deviations * math.sqrt(max(aa * t * t + 2 * ab * t + bb, 0.0))
+    def _odds(self, line: _Vector) -> list[float]:
+        b, a, c = line
+        return [base + b + a * s + c * h for base, s, h in zip(self._base, SCORES, self._hinges, strict=True)]
 
-    def _find_peak(self) -> float:
-        """The score above which the lower bound would fall: where a = z·sd'(s)."""
-        aa, ab, bb = self._covariance
-        slope = max(self.slope, 0.0)
-        steeper = self._deviations**2 * aa - slope**2
-        return math.inf if steeper <= 0 else (slope * math.sqrt(max(aa * bb - ab * ab, 0.0) / steeper) - ab) / aa
+    def _climb(self, cells: list[tuple[int, list[float], list[float]]]) -> None:
+        """Move the line to the maximum for these verdicts: how many there are, in each bin and at each shift, of both kinds."""
+        height, step = self._slope(cells, self.line)
+        for _ in range(_STEPS):
+            size = 1.0
+            while size > _CLOSE:
+                moved = (self.line[0] + size * step[0], self.line[1] + size * step[1], self.line[2] + size * step[2])
+                higher, next_step = self._slope(cells, moved)
+                if higher >= height:
+                    break
+                size /= 2
+            else:
+                return
+            gained = higher - height
+            self.line, height, step = moved, higher, next_step
+            if gained < _CLOSE:
+                return
 
-    def _height(self, rows: list[tuple[float, float, float]], a: float, b: float) -> float:
-        """The log-posterior, up to a constant."""
-        height = -(self._prior[0] * (a - 1) ** 2 + self._prior[1] * b * b) / 2
-        for s, same, both in rows:
-            x = a * s + b
-            height += same * x - both * (max(x, 0.0) + math.log1p(math.exp(-abs(x))))
-        return height
+    def _slope(self, cells: list[tuple[int, list[float], list[float]]], line: _Vector) -> tuple[float, _Vector]:
+        """The height of what is to be maximised, up to a constant, and Newton's step."""
+        b, a, c = line
+        bb, aa, cc = self._precision
+        height = -(bb * b * b + aa * a * a + cc * c * c) / 2
+        up_b, up_a, up_c = -bb * b, -aa * a, -cc * c
+        ba = bc = ac = 0.0
+        odds = self._odds(line)
+        for at, same, wrong in cells:
+            miss = curve = 0.0
+            for shift, right, bad in zip(SHIFTS, same, wrong, strict=True):
+                p = sigmoid(odds[at] + shift)
+                both = right + bad
+                miss += right - both * p
+                curve += both * p * (1 - p)
+                height += right * math.log(p + _TINY) + bad * math.log(1 - p + _TINY)
+            s, h = SCORES[at], self._hinges[at]
+            up_b, up_a, up_c = up_b + miss, up_a + miss * s, up_c + miss * h
+            bb, ba, bc = bb + curve, ba + curve * s, bc + curve * h
+            aa, ac, cc = aa + curve * s * s, ac + curve * s * h, cc + curve * h * h
+        bb, ba, bc, aa, ac, cc = _inverse((bb, ba, bc, aa, ac, cc))
+        return height, (bb * up_b + ba * up_a + bc * up_c, ba * up_b + aa * up_a + ac * up_c, bc * up_b + ac * up_a + cc * up_c)
 
-    def _step(self, rows: list[tuple[float, float, float]], a: float, b: float) -> tuple[tuple[float, float], tuple[float, float, float]]:
-        """Newton's step, and the covariance (of a, of both, of b)."""
-        aa, ab, bb = self._prior[0], 0.0, self._prior[1]
-        up_a, up_b = -aa * (a - 1), -bb * b
-        for s, same, both in rows:
-            p = sigmoid(a * s + b)
-            miss = same - both * p
-            up_a, up_b = up_a + miss * s, up_b + miss
-            curve = both * p * (1 - p)
-            aa, ab, bb = aa + curve * s * s, ab + curve * s, bb + curve
-        area = aa * bb - ab * ab
-        return ((bb * up_a - ab * up_b) / area, (aa * up_b - ab * up_a) / area), (bb / area, -ab / area, aa / area)
+    def _tabulate(self, entries: Iterable[EntryHistory]) -> None:
+        """What is looked up: log-odds and lower bound at each bin's score, and the logarithms of both outcomes for each shift."""
+        odds = self._odds(self.line)
+        self._same = [[math.log(sigmoid(each + shift) + _TINY) for shift in SHIFTS] for each in odds]
+        self._wrong = [[math.log(sigmoid(-each - shift) + _TINY) for shift in SHIFTS] for each in odds]
+        bb, ba, bc, aa, ac, cc = self._covariance(odds, entries)
+        self._means, self._lows = [], []
+        highest_mean, highest_low = -math.inf, -math.inf
+        for each, s, h in zip(odds, SCORES, self._hinges, strict=True):
+            variance = bb + aa * s * s + cc * h * h + 2 * (ba * s + bc * h + ac * s * h)
+            highest_mean = max(highest_mean, each)
+            highest_low = max(highest_low, each - self._deviations * math.sqrt(max(variance, 0.0)))
+            self._means.append(highest_mean)
+            self._lows.append(highest_low)
+
+    def _covariance(self, odds: list[float], entries: Iterable[EntryHistory]) -> _Matrix:
+        """Of the line."""
+        bb, aa, cc = self._precision
+        ba = bc = ac = 0.0
+        loose = 1 / sum(weight * shift * shift for weight, shift in zip(self.weights, SHIFTS, strict=True))
+        for history in entries:
+            shift = history.shift
+            sum_1 = sum_s = sum_h = 0.0
+            for at, _, weight in history.rows:
+                p = sigmoid(odds[at] + shift)
+                curve = weight * p * (1 - p)
+                s, h = SCORES[at], self._hinges[at]
+                sum_1, sum_s, sum_h = sum_1 + curve, sum_s + curve * s, sum_h + curve * h
+                aa, ac, cc = aa + curve * s * s, ac + curve * s * h, cc + curve * h * h
+            shared = 1 / (sum_1 + loose)
+            bb, ba, bc = bb + sum_1 - shared * sum_1 * sum_1, ba + sum_s - shared * sum_1 * sum_s, bc + sum_h - shared * sum_1 * sum_h
+            aa, ac, cc = aa - shared * sum_s * sum_s, ac - shared * sum_s * sum_h, cc - shared * sum_h * sum_h
+        return _inverse((bb, ba, bc, aa, ac, cc))
+
+
+def _inverse(matrix: _Matrix) -> _Matrix:
+    """Of a positive definite matrix, by its cofactors."""
+    bb, ba, bc, aa, ac, cc = matrix
+    first, second, third = aa * cc - ac * ac, bc * ac - ba * cc, ba * ac - aa * bc
+    size = bb * first + ba * second + bc * third
+    return first / size, second / size, third / size, (bb * cc - bc * bc) / size, (ba * bc - bb * ac) / size, (bb * aa - ba * ba) / size
