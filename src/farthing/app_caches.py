@@ -25,7 +25,6 @@ from farthing.caching.shared import SharedTier
 from farthing.caching.verdicts import Verdicts
 from farthing.caching.verifier import Verifier
 from farthing.cipher import Cipher
-from farthing.errors import FarthingError
 from farthing.inprocess.questions import InProcessQuestions
 from farthing.ports import Embedder
 from farthing.settings import Settings
@@ -109,9 +108,7 @@ class _Semantics:
     ) -> None:
         semantic = settings.cache.semantic
         store = stores.questions if cipher is None else SealedQuestions(stores.questions, cipher)
-        self.memory = InProcessQuestions(
-            dimensions=embedder.dimensions, max_entries=semantic.max_entries, max_bytes=semantic.max_bytes
-        )
+        self.memory = InProcessQuestions(dimensions=embedder.dimensions, max_entries=semantic.max_entries, max_bytes=semantic.max_bytes)
         self.finder = Finder(embedder, self.memory, store, semantic)
         self.recall = Recall(self.memory, store, self.finder, most=semantic.max_entries, refresh_s=settings.keys.refresh_s)
         self.judgement = Judgement(Verifier.load(), delta=semantic.delta, audits=AuditSettings(budget=semantic.shadow.share))

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from datetime import UTC, datetime
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
@@ -27,6 +28,7 @@ _PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 5.0
 _PRUNE_EVERY_S = 60.0
 _SAME = 0.9999
+_Item = TypeVar("_Item")
 
 
 class NewQuestion(msgspec.Struct, kw_only=True):
@@ -78,7 +80,7 @@ class Bookkeeper:
         """Queue a hit."""
         self._add(self._hits, hit)
 
-    def _add(self, queue: deque[object], what: object) -> None:
+    def _add(self, queue: deque[_Item], what: _Item) -> None:
         if len(queue) >= self._settings.write_queue:
             self.dropped += 1
             return

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 import msgspec
 
@@ -169,8 +170,8 @@ class Looks:
         self._this_minute += 1
         return self._this_minute <= self._settings.judge.per_minute
 
-    def _begin(self, work: object) -> None:
-        task = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]  # our own coroutines
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -186,7 +187,7 @@ def _said(answer: Answer | None) -> str | None:
     """The text of a whole answer."""
     if answer is None or answer.completion is None:
         return None
-    choices = answer.completion.body.get("choices") or ()
+    choices: list[Json] = answer.completion.body.get("choices") or []
     content = choices[0]["message"].get("content") if len(choices) == 1 else None
     return content if isinstance(content, str) and content.strip() else None
 

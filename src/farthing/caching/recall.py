@@ -1,4 +1,4 @@
-"""This worker's memory of the store's questions: filled at the start, kept up by news, looked through again after an interruption."""
+"""A worker's memory of the store's questions: filled at the start, kept up by news, looked through again after an interruption."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from farthing.cipher import CannotOpen, Cipher
 from farthing.errors import FarthingError, InvalidRequest
 from farthing.ports import AnswerStore
 from farthing.settings import ExactCacheSettings
-from farthing.types import StoredAnswer, utc_now
+from farthing.types import Extras, StoredAnswer, utc_now
 
 _log = logging.getLogger("farthing.cache")
 _PAUSE_S = 0.05
@@ -41,7 +41,7 @@ class SharedTier:
         self._cipher = cipher
         self._settings = settings
         self._known: dict[bytes, None] = {}
-        self._queue: deque[tuple[str, str, bytes, Entry, datetime]] = deque()
+        self._queue: deque[tuple[str, Extras, bytes, Entry, datetime]] = deque()
         self._news = asyncio.Event()
         self.dropped = 0
         self.asked = False
@@ -101,12 +101,12 @@ class SharedTier:
             self._known.pop(key, None)
         return entry
 
-    def put(self, tenant: str, namespace: str, key: bytes, entry: Entry) -> None:
-        """Queue an entry for the store."""
+    def put(self, tenant: str, extras: Extras, key: bytes, entry: Entry) -> None:
+        """Queue an entry for the store, under namespace and tags of the request that brought it."""
         if len(self._queue) >= self._settings.write_queue:
             self.dropped += 1
             return
-        self._queue.append((tenant, namespace, key, entry, utc_now()))
+        self._queue.append((tenant, extras, key, entry, utc_now()))
         self._news.set()
 
     async def run(self) -> None:
@@ -156,13 +156,14 @@ class SharedTier:
         while await self._write():
             pass
 
-    def _stored(self, tenant: str, namespace: str, key: bytes, entry: Entry, created_at: datetime) -> StoredAnswer:
+    def _stored(self, tenant: str, extras: Extras, key: bytes, entry: Entry, created_at: datetime) -> StoredAnswer:
         """An entry as the store takes it. Made when it is written, not when it is queued: until then the memory tier's copy is enough."""
         packed = pack(entry)
         return StoredAnswer(
             key=key,
             tenant=tenant,
-            namespace=namespace,
+            namespace=extras.namespace,
+            tags=extras.tags,
             model=entry.model,
             payload=packed if self._cipher is None else self._cipher.seal(packed, _about(tenant, key)),
             cost_microusd=entry.cost_microusd,

@@ -62,6 +62,16 @@ class InProcessQuestions:
         """Memory that the questions take, about."""
         return self._slots.bytes
 
+    @property
+    def count(self) -> int:
+        """Questions that are held, those that expired a moment ago included."""
+        return self._slots.count
+
+    def holds(self, tenant: str, partition: bytes) -> bool:
+        """Whether there may be a live question in a partition of a tenant. At once."""
+        number = self._slots.number(tenant)
+        return number is not None and ((number, partition) in self._large or next(self._chain(number, partition), None) is not None)
+
     async def search(self, tenant: str, partition: bytes, vector: bytes, *, most: int) -> list[Neighbour]:
         """See `ports.QuestionIndex.search`. Exact in partitions of up to some thousand questions."""
         number = self._slots.number(tenant)

@@ -93,8 +93,6 @@ class SemanticCacheSettings(Section):
     """Questions that wait to be stored. When it is full, new ones are dropped and counted."""
     max_records: Count = 1_000_000
     """Hits and verdicts that are remembered, each."""
-    threads: Annotated[int, Field(ge=1, le=64)] = 1
-    """That embed."""
     judge: JudgeSettings = JudgeSettings()
     shadow: ShadowSettings = ShadowSettings()
 
