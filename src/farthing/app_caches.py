@@ -46,7 +46,7 @@ class Caches:
         self.errands = Errands()
         self.memory = MemoryTier(settings.cache.exact.max_bytes)
         self.shared = SharedTier(stores.answers, settings.cache.exact, cipher)
-        exact = ExactCache(settings.cache, self.memory, self.shared, self.errands, self._kept)
+        exact = self._exact = ExactCache(settings.cache, self.memory, self.shared, self.errands, self._kept)
         self.flush = exact.flush
         self.exact = exact if settings.cache.exact.enabled else None
         self._semantics = _Semantics(settings, stores, embedder, cipher, exact, self.errands) if embedder and self.exact else None
@@ -92,9 +92,7 @@ class Caches:
         gauge(names.CACHE_ENTRIES, "Answers in the memory tier.", lambda: len(self.memory))
         gauge(names.CACHE_BYTES, "Size of the answers in the memory tier.", lambda: self.memory.bytes, unit="By")
         counter(names.CACHE_DROPPED, "Answers that found the write queue full.", lambda: self.shared.dropped)
-        if self.exact is not None:
-            exact = self.exact
-            gauge(names.FLIGHTS, "Cache misses under way that others may join.", lambda: exact.flights)
+        gauge(names.FLIGHTS, "Cache misses under way that others may join.", lambda: self._exact.flights)
         counter(names.ERRANDS_SKIPPED, "Model calls on our own account that were left out: too many.", lambda: self.errands.skipped)
         if self._semantics is not None:
             self._semantics.register(metrics)

@@ -42,20 +42,21 @@ class Errands:
             self.skipped += 1
             done(None)
             return False
-        task = asyncio.get_running_loop().create_task(self._run(self._flow, request, done))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        self._under_way.add(asyncio.get_running_loop().create_task(self._run(self._flow, request, done)))
         return True
 
     async def _run(self, flow: Next, request: Request, done: Done) -> None:
         answer = None
-        request.lifeline = Lifeline(asyncio.current_task())
+        task = asyncio.current_task()
+        assert task is not None
+        request.lifeline = Lifeline(task)
         try:
             async with asyncio.timeout(self._timeout_s):
                 answer = await flow(request)
         except (FarthingError, TimeoutError) as error:
             _log.debug("an errand (%s) came to nothing: %s", request.purpose, error)
         finally:
+            self._under_way.discard(task)
             done(answer)
 
     async def close(self) -> None:
