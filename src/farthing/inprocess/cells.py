@@ -217,4 +217,5 @@ def halves(rows: Rows) -> tuple[NDArray[np.bool_], Rows]:
 def _middle(rows: Rows) -> Rows:
     """The direction of the mean."""
     total = rows.sum(axis=0, dtype=np.int32)
-    return np.rint(total * (127 / max(int(np.abs(total).max()), 1))).astype(np.int8)
+    middle: Rows = np.rint(total * (127 / max(int(np.abs(total).max()), 1))).astype(np.int8)
+    return middle

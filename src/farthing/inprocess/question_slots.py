@@ -33,7 +33,7 @@ class Kept(msgspec.Struct, frozen=True, array_like=True, gc=False):
     partition: bytes
 
 
-_pack = msgspec.msgpack.Encoder().encode
+_pack_into = msgspec.msgpack.Encoder().encode_into
 _unpack = msgspec.msgpack.Decoder(Kept).decode
 
 
@@ -53,6 +53,7 @@ class Slots:
         self.top = 0
         self.count = 0
         self.bytes = 0
+        self._buffer = bytearray()
         self._ids = bytearray(16 * most)
         self._reuse = memoryview(bytearray(4 * most)).cast("I")
         self._free = np.zeros(most, np.int32)
@@ -94,7 +95,8 @@ class Slots:
     def keep(self, slot: int, kept: Kept) -> None:
         """Write a slot's record."""
         old = self.records[slot]
-        self.records[slot] = record = _pack(kept)
+        _pack_into(kept, self._buffer)
+        self.records[slot] = record = bytes(self._buffer)  # a copy takes what it needs; what `encode` returns was cut from something larger
         self.bytes += len(record) - (len(old) if old is not None else -OVERHEAD)
 
     def drop(self, slot: int) -> None:

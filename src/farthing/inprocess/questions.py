@@ -143,12 +143,17 @@ class InProcessQuestions:
         slots = [self._slot(one.bytes) for one in ids]
         return [self._question(slot) for slot in slots if slot is not None and self._slots.expires[slot] > now]
 
-    def reused(self, ids: Iterable[UUID]) -> None:
-        """Answers of these questions were given again: they are worth more. Unknown ones are ignored."""
+    def reused(self, tenant: str, ids: Iterable[UUID]) -> None:
+        """The answers to these questions of a tenant were given again: they are worth more. Unknown ones are ignored."""
         for one in ids:
             slot = self._slot(one.bytes)
-            if slot is not None:
+            if slot is not None and self._slots.tenants[slot] == self._slots.number(tenant):
                 self._slots.reused(slot)
+
+    def of_user(self, tenant: str, user_id: str) -> list[UUID]:
+        """The questions of a user."""
+        slots = self._slots.of(tenant, range(self._slots.top))
+        return [UUID(bytes=self._slots.name(slot)) for slot in slots if self._slots.kept(slot).user_id == user_id]
 
     def _put(self, question: Question, now: datetime) -> bool:
         if not self._usable(question.vector) or question.expires_at <= now or self._slot(question.id.bytes) is not None:
