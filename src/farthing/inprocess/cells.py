@@ -10,12 +10,20 @@ Against a graph (HNSW by usearch, the same data and machine, see docs/decisions)
 
 from __future__ import annotations
 
-import numkong
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
-Rows = NDArray[np.int8]
-Slots = NDArray[np.int32]
+from farthing.inprocess.lazily import Lazily
+
+if TYPE_CHECKING:
+    import numkong
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Rows = NDArray[np.int8]
+    Slots = NDArray[np.int32]
+else:
+    numkong = Lazily("numkong")
+    np = Lazily("numpy")
 
 _FULL = 768
 _SMALL = 96

@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from farthing.inprocess.cells import Cells, distances
 from farthing.inprocess.flushes import Facts, Flushes
+from farthing.inprocess.lazily import Lazily
 from farthing.inprocess.question_slots import Kept, Leavers, Slots, micros
 from farthing.inprocess.slot_table import SlotTable
 from farthing.inprocess.stores import InProcessChanges
 from farthing.types import CacheScope, Neighbour, Question, QuestionsGone, utc_now
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+else:
+    np = Lazily("numpy")
 
 _SLICE = 64
 """Questions that are handled before others get their turn: a millisecond or two."""
