@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -195,19 +194,24 @@ class Leavers:
     """Who goes first when there is no room: what has expired, then what is worth least.
 
     Looked up for some at a time: with a million questions a look takes 15 ms, and serves for the next 16,000 that must go. What has become
-    worth more since then stays.
+    worth more since then stays, and a newcomer that is worth less than the next one to go goes itself.
     """
 
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
-        self._next: Iterator[tuple[int, float]] = iter(())
+        self._next: list[tuple[int, float]] = []  # the next one last
 
-    def take(self, now: int) -> int:
+    def take(self, now: int, newcomer: int | None) -> int:
         """The next slot to be freed. There must be one in use."""
         while True:
-            for slot, worth in self._next:
-                if self._slots.tenants[slot] and (self._slots.worths[slot] <= worth):
+            while self._next:
+                slot, worth = self._next[-1]
+                if self._slots.tenants[slot] and self._slots.worths[slot] <= worth:
+                    if newcomer is not None and self._slots.worths[newcomer] < worth and self._slots.expires[slot] > now:
+                        return newcomer
+                    self._next.pop()
                     return slot
+                self._next.pop()
             some = max(self._slots.count // 64, 1)
             leaving = self._slots.expired(now)[:some] or self._slots.least(some)
-            self._next = iter([(slot, float(self._slots.worths[slot])) for slot in leaving])
+            self._next = [(slot, float(self._slots.worths[slot])) for slot in reversed(leaving)]

@@ -166,15 +166,17 @@ class InProcessQuestions:
             return False
         if self._flushes.cover(question.tenant, question.created_at, **_facts(question)):
             return False
-        self._insert(question)
+        newcomer: int | None = self._insert(question)
         while self._slots.count > self._max_entries or self._slots.bytes > self._max_bytes:
-            self._drop(self._leavers.take(micros(now)))
-        return True
+            leaver = self._leavers.take(micros(now), newcomer)
+            newcomer = None if leaver == newcomer else newcomer
+            self._drop(leaver)
+        return newcomer is not None
 
     def _usable(self, vector: bytes) -> bool:
         return len(vector) == self._dimensions and vector.count(0) < self._dimensions
 
-    def _insert(self, question: Question) -> None:
+    def _insert(self, question: Question) -> int:
         kept = Kept(
             question.namespace,
             question.user_id,
@@ -196,7 +198,7 @@ class InProcessQuestions:
         if cells is not None:
             self._slots.bytes += self._dimensions
             cells.add(np.array([slot], np.int32), np.frombuffer(question.vector, np.int8)[None])
-            return
+            return slot
         number = int(self._slots.tenants[slot])
         chain = [(slot, kept), *self._chain(number, question.partition)]
         mark = hash((number, question.partition))
@@ -208,6 +210,7 @@ class InProcessQuestions:
             self._chains.add(mark, slot)
         if len(chain) > _LOOSE:
             self._give_cells(number, question.partition, chain)
+        return slot
 
     def _give_cells(self, number: int, partition: bytes, chain: Sequence[tuple[int, Kept]]) -> None:
         self._chains.drop(hash((number, partition)), chain[0][0])
