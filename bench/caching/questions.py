@@ -8,10 +8,8 @@ then varies as it does in traffic.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import random
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,22 +107,11 @@ def texts(number: int) -> list[str]:
     ]
 
 
-def base(number: int, cache: Path | None = None) -> NDArray[np.float32]:
-    """Embeddings of so many questions; kept in a file, if one is named, for the next time."""
-    if cache is not None and cache.exists():
-        kept: NDArray[np.float32] = np.load(cache)
-        if len(kept) == number:
-            return kept
-    made = np.array(asyncio.run(_embed(texts(number))), dtype=np.float32)
-    if cache is not None:
-        np.save(cache, made)
-    return made
-
-
-async def _embed(questions: list[str]) -> list[list[float]]:
-    embedder = OnnxEmbedder(model=locate(MINILM), tokenizer=locate_tokenizer(MINILM), max_queue=len(questions))
+async def embedded(number: int) -> NDArray[np.float32]:
+    """Embeddings of so many questions. Takes some milliseconds each."""
+    embedder = OnnxEmbedder(model=locate(MINILM), tokenizer=locate_tokenizer(MINILM), max_queue=number)
     try:
-        return (await embedder.embed(questions))[0]
+        return np.array((await embedder.embed(texts(number)))[0], dtype=np.float32)
     finally:
         await embedder.aclose()
 

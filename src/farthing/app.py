@@ -184,7 +184,15 @@ class Farthing:
         stores = self._stores
         keys = KeyDoors(stores.keys, self._ring, stores.budgets, known, settings.server)
         budgets = BudgetDoors(stores.budgets, stores.keys, settings.server)
-        retention = RetentionDoors(stores.retention, stores.responses, stores.answers, settings.retention, settings.server)
+        retention = RetentionDoors(
+            stores.retention,
+            stores.responses,
+            stores.answers,
+            stores.questions,
+            stores.records,
+            settings.retention,
+            settings.server,
+        )
         requests = RequestDoors(stores.requests, stores.retention, self._sealing.open)
         caches = CacheDoors(self._caches.control, catalogue.admit, partial(_chat_models, catalogue), settings.server)
         admin = AdminDoors(keys, budgets, caches, retention, requests, stores.ledger)

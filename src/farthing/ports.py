@@ -215,7 +215,10 @@ class CacheRecords(Protocol):
         """At most `limit` verdicts of one tenant or (None) of all, newest first."""
 
     async def forget(self, tenant: str, user_id: str | None) -> int:
-        """Delete all hits and verdicts of a tenant, or of the questions of a user (while they are there). Returns how many went."""
+        """Delete all hits and verdicts of (None) a tenant, or of the questions of a user, while they are there. Returns how many went.
+
+        Those of a tenant that happened before this are not stored any more.
+        """
 
     async def prune(self, *, max_hits: int, max_verdicts: int) -> int:
         """Delete the oldest hits and verdicts beyond these numbers. Returns how many went."""

@@ -10,12 +10,20 @@ Against a graph (HNSW by usearch, the same data and machine, see docs/decisions)
 
 from __future__ import annotations
 
-import numkong
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
-Rows = NDArray[np.int8]
-Slots = NDArray[np.int32]
+from farthing.inprocess.lazily import Lazily
+
+if TYPE_CHECKING:
+    import numkong
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Rows = NDArray[np.int8]
+    Slots = NDArray[np.int32]
+else:
+    numkong = Lazily("numkong")
+    np = Lazily("numpy")
 
 _FULL = 768
 _SMALL = 96
@@ -217,4 +225,5 @@ def halves(rows: Rows) -> tuple[NDArray[np.bool_], Rows]:
 def _middle(rows: Rows) -> Rows:
     """The direction of the mean."""
     total = rows.sum(axis=0, dtype=np.int32)
-    return np.rint(total * (127 / max(int(np.abs(total).max()), 1))).astype(np.int8)
+    middle: Rows = np.rint(total * (127 / max(int(np.abs(total).max()), 1))).astype(np.int8)
+    return middle

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
-import numpy as np
 
+from farthing.inprocess.lazily import Lazily
 from farthing.types import Question, question_worth
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = Lazily("numpy")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -33,7 +38,7 @@ class Kept(msgspec.Struct, frozen=True, array_like=True, gc=False):
     partition: bytes
 
 
-_pack = msgspec.msgpack.Encoder().encode
+_pack_into = msgspec.msgpack.Encoder().encode_into
 _unpack = msgspec.msgpack.Decoder(Kept).decode
 
 
@@ -53,6 +58,7 @@ class Slots:
         self.top = 0
         self.count = 0
         self.bytes = 0
+        self._buffer = bytearray()
         self._ids = bytearray(16 * most)
         self._reuse = memoryview(bytearray(4 * most)).cast("I")
         self._free = np.zeros(most, np.int32)
@@ -94,7 +100,8 @@ class Slots:
     def keep(self, slot: int, kept: Kept) -> None:
         """Write a slot's record."""
         old = self.records[slot]
-        self.records[slot] = record = _pack(kept)
+        _pack_into(kept, self._buffer)
+        self.records[slot] = record = bytes(self._buffer)  # a copy takes what it needs; what `encode` returns was cut from something larger
         self.bytes += len(record) - (len(old) if old is not None else -OVERHEAD)
 
     def drop(self, slot: int) -> None:
@@ -187,19 +194,24 @@ class Leavers:
     """Who goes first when there is no room: what has expired, then what is worth least.
 
     Looked up for some at a time: with a million questions a look takes 15 ms, and serves for the next 16,000 that must go. What has become
-    worth more since then stays.
+    worth more since then stays, and a newcomer that is worth less than the next one to go goes itself.
     """
 
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
-        self._next: Iterator[tuple[int, float]] = iter(())
+        self._next: list[tuple[int, float]] = []  # the next one last
 
-    def take(self, now: int) -> int:
+    def take(self, now: int, newcomer: int | None) -> int:
         """The next slot to be freed. There must be one in use."""
         while True:
-            for slot, worth in self._next:
-                if self._slots.tenants[slot] and (self._slots.worths[slot] <= worth):
+            while self._next:
+                slot, worth = self._next[-1]
+                if self._slots.tenants[slot] and self._slots.worths[slot] <= worth:
+                    if newcomer is not None and self._slots.worths[newcomer] < worth and self._slots.expires[slot] > now:
+                        return newcomer
+                    self._next.pop()
                     return slot
+                self._next.pop()
             some = max(self._slots.count // 64, 1)
             leaving = self._slots.expired(now)[:some] or self._slots.least(some)
-            self._next = iter([(slot, float(self._slots.worths[slot])) for slot in leaving])
+            self._next = [(slot, float(self._slots.worths[slot])) for slot in reversed(leaving)]

@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from farthing.inprocess.cells import Cells, distances
 from farthing.inprocess.flushes import Facts, Flushes
+from farthing.inprocess.lazily import Lazily
 from farthing.inprocess.question_slots import Kept, Leavers, Slots, micros
 from farthing.inprocess.slot_table import SlotTable
 from farthing.inprocess.stores import InProcessChanges
 from farthing.types import CacheScope, Neighbour, Question, QuestionsGone, utc_now
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+else:
+    np = Lazily("numpy")
 
 _SLICE = 64
 """Questions that are handled before others get their turn: a millisecond or two."""
@@ -153,27 +159,34 @@ class InProcessQuestions:
         slots = [self._slot(one.bytes) for one in ids]
         return [self._question(slot) for slot in slots if slot is not None and self._slots.expires[slot] > now]
 
-    def reused(self, ids: Iterable[UUID]) -> None:
-        """Answers of these questions were given again: they are worth more. Unknown ones are ignored."""
+    def reused(self, tenant: str, ids: Iterable[UUID]) -> None:
+        """The answers to these questions of a tenant were given again: they are worth more. Unknown ones are ignored."""
         for one in ids:
             slot = self._slot(one.bytes)
-            if slot is not None:
+            if slot is not None and self._slots.tenants[slot] == self._slots.number(tenant):
                 self._slots.reused(slot)
+
+    def of_user(self, tenant: str, user_id: str) -> list[UUID]:
+        """The questions of a user."""
+        slots = self._slots.of(tenant, range(self._slots.top))
+        return [UUID(bytes=self._slots.name(slot)) for slot in slots if self._slots.kept(slot).user_id == user_id]
 
     def _put(self, question: Question, now: datetime) -> bool:
         if not self._usable(question.vector) or question.expires_at <= now or self._slot(question.id.bytes) is not None:
             return False
         if self._flushes.cover(question.tenant, question.created_at, **_facts(question)):
             return False
-        self._insert(question)
+        newcomer: int | None = self._insert(question)
         while self._slots.count > self._max_entries or self._slots.bytes > self._max_bytes:
-            self._drop(self._leavers.take(micros(now)))
-        return True
+            leaver = self._leavers.take(micros(now), newcomer)
+            newcomer = None if leaver == newcomer else newcomer
+            self._drop(leaver)
+        return newcomer is not None
 
     def _usable(self, vector: bytes) -> bool:
         return len(vector) == self._dimensions and vector.count(0) < self._dimensions
 
-    def _insert(self, question: Question) -> None:
+    def _insert(self, question: Question) -> int:
         kept = Kept(
             question.namespace,
             question.user_id,
@@ -195,7 +208,7 @@ class InProcessQuestions:
         if cells is not None:
             self._slots.bytes += self._dimensions
             cells.add(np.array([slot], np.int32), np.frombuffer(question.vector, np.int8)[None])
-            return
+            return slot
         number = int(self._slots.tenants[slot])
         chain = [(slot, kept), *self._chain(number, question.partition)]
         mark = hash((number, question.partition))
@@ -207,6 +220,7 @@ class InProcessQuestions:
             self._chains.add(mark, slot)
         if len(chain) > _LOOSE:
             self._give_cells(number, question.partition, chain)
+        return slot
 
     def _give_cells(self, number: int, partition: bytes, chain: Sequence[tuple[int, Kept]]) -> None:
         self._chains.drop(hash((number, partition)), chain[0][0])

@@ -32,8 +32,8 @@ WITH stored AS (
   ) AS g
   WHERE NOT {covered("answers", "g", "g.created_at", by_user=False, answer_key="key")}
   ON CONFLICT (tenant, key) DO UPDATE SET
-    namespace = excluded.namespace, tags = excluded.tags, model = excluded.model, payload = excluded.payload, cost_microusd = excluded.cost_microusd,
-    created_at = excluded.created_at, expires_at = excluded.expires_at
+    namespace = excluded.namespace, tags = excluded.tags, model = excluded.model, payload = excluded.payload,
+    cost_microusd = excluded.cost_microusd, created_at = excluded.created_at, expires_at = excluded.expires_at
   WHERE a.created_at <= excluded.created_at
 )
 SELECT pg_notify('farthing_answers', notice) FROM unnest(%s::text[]) AS notice

@@ -158,7 +158,7 @@ async def test_a_user_without_rights_is_told_the_sql_and_it_suffices(empty: str)
             with pytest.raises(SettingsError) as caught:
                 await migrate(url)
             statements = [line for line in str(caught.value).splitlines() if line.startswith(("CREATE", "GRANT"))]
-            assert len(statements) == 4
+            assert len(statements) == 5
             for statement in statements[2:]:  # the roles exist on this server
                 admin.execute(statement.encode())
             assert await migrate(url) == _ALL

@@ -1,0 +1,71 @@
+"""The back ends of the semantic cache, empty and ready, for `bench/cache.py`. Another one is another entry in `ENGINES`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import psycopg
+
+from farthing.inprocess.questions import InProcessQuestions
+from farthing.ports import QuestionIndex
+from farthing.postgres.embedded import EmbeddedPostgres
+from farthing.postgres.migrate import migrate
+from farthing.postgres.pool import Database
+from farthing.postgres.questions import PostgresQuestions
+
+BULK = 200_000
+"""From so many on, PostgreSQL's graph is built when all is there, as an administrator would."""
+
+
+class Engine(msgspec.Struct, frozen=True, kw_only=True):
+    """`full` is called when all questions are in. `held_bytes` says what they take outside of this process; None: look at the process."""
+
+    index: QuestionIndex
+    full: Callable[[], None] = lambda: None
+    held_bytes: Callable[[], int] | None = None
+
+
+@asynccontextmanager
+async def inprocess(size: int) -> AsyncIterator[Engine]:
+    yield Engine(index=InProcessQuestions(max_entries=size, max_bytes=4000 * size))
+
+
+@asynccontextmanager
+async def postgres(size: int) -> AsyncIterator[Engine]:
+    with tempfile.TemporaryDirectory(prefix="farthing-bench-") as folder:
+        settings = {"shared_buffers": "1GB", "maintenance_work_mem": "1GB", "max_wal_size": "8GB", "fsync": "off"}
+        server = EmbeddedPostgres(Path(folder) / "postgres", settings=settings)
+        await server.start()
+        try:
+            await migrate(server.uri)
+            database = Database(server.uri, statement_timeout_s=60)
+            await database.open()
+
+            def run(statement: str) -> int:
+                with psycopg.connect(server.uri, autocommit=True) as connection:
+                    cursor = connection.execute(statement.encode())
+                    row = cursor.fetchone() if cursor.description else None
+                    return int(row[0]) if row else 0
+
+            def full() -> None:
+                if size >= BULK:
+                    run("CREATE INDEX questions_vector ON farthing.questions USING hnsw (vector halfvec_cosine_ops) WHERE crowded")
+                run("VACUUM ANALYZE farthing.questions")
+
+            if size >= BULK:
+                run("DROP INDEX farthing.questions_vector")
+            yield Engine(
+                index=PostgresQuestions(database),
+                full=full,
+                held_bytes=lambda: run("SELECT pg_total_relation_size('farthing.questions')"),
+            )
+            await database.close()
+        finally:
+            await server.stop()
+
+
+ENGINES: dict[str, Callable[[int], AbstractAsyncContextManager[Engine]]] = {"inprocess": inprocess, "postgres": postgres}
