@@ -28,7 +28,7 @@ class Verdicts(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     thumbs: float = 0.1
-    judged: float = 0.25
+    judged: float = 0.5
     band: float = 0.5
     noise: float = 0.0
     delay: int = 20
@@ -89,15 +89,17 @@ class Online:
         self.risk.tightening = self.estimate.tightening(self._delta)
         request = UUID(int=self._random.getrandbits(128))
         if not self.risk.admits(assessment):
-            if assessment.mean_wrong <= self._verdicts.band and self._random.random() < self._verdicts.judged:
+            if self.risk.withholds(assessment):
+                self._say(number, request, candidate, by="judge", served=False, share=1.0)
+            elif assessment.mean_wrong <= self._verdicts.band and self._random.random() < self._verdicts.judged:
                 self._say(number, request, candidate, by="judge", served=False)
             return False
         share = audit_share(self._audits, hits=self.hits, found=self.estimate.interval(), delta=self._delta, assessment=assessment)
         self.risk.served(assessment)
         self.estimate.served()
         self.hits += 1
-        if should_audit(request, share):
-            self._say(number, request, candidate, by="shadow", served=True, share=share)
+        if should_audit(request, share.probability):
+            self._say(number, request, candidate, by="shadow", served=True, share=share.relative)
         elif self._random.random() < self._verdicts.thumbs * (0.1 if candidate.same else 1.0):
             self._say(number, request, candidate, by="thumb", served=True)
         return True
@@ -113,7 +115,7 @@ class Online:
             by=by,
             score=candidate.score,
             served=served,
-            audit=by == "shadow",
+            audit=share > 0,
             at=_BEGIN + timedelta(seconds=number),
         )
         self.counts[by] += 1

@@ -1,6 +1,6 @@
-"""A made-up tenant whose traffic drifts: topics come and go, the verifier is off by a shift that differs by topic and changes, entries differ.
+"""A made-up tenant whose traffic drifts: topics come and go, the verifier is off by topic and in time, entries differ.
 
-The label is drawn from σ(slope(t)·score + shift(t) + topic's shift(t) + entry's shift). A policy sees the score and the entry.
+The label is drawn from sigmoid(slope(t)·score + shift(t) + topic's shift(t) + entry's shift). A policy sees the score and the entry.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import Annotated
+from typing import Annotated, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -26,8 +26,15 @@ class AuditSettings(msgspec.Struct, frozen=True, kw_only=True):
     opening: Annotated[float, msgspec.Meta(ge=0)] = 30.0
 
 
-def audit_share(settings: AuditSettings, *, hits: int, found: ErrorShare, delta: float, assessment: Assessment) -> float:
-    """The probability with which a hit is to be audited, when `hits` were served before it. Keep it: the estimate needs it.
+class AuditShare(NamedTuple):
+    """The probability with which a hit is audited, and that relative to an average hit of the same time: what the estimate weighs by."""
+
+    probability: float
+    relative: float
+
+
+def audit_share(settings: AuditSettings, *, hits: int, found: ErrorShare, delta: float, assessment: Assessment) -> AuditShare:
+    """How likely a hit is to be audited, when `hits` were served before it. Keep it: the estimate needs it.
 
     `budget`, and at the start more: (opening/(opening + hits))² of the rest, which sums up to `opening` audits and no more, however long it
     goes on. Once the upper bound of the error is below δ the interval is as good as it needs to be, and a quarter of the budget keeps it.
@@ -39,7 +46,8 @@ def audit_share(settings: AuditSettings, *, hits: int, found: ErrorShare, delta:
     if settings.opening:
         share += (1 - share) * (settings.opening / (settings.opening + hits)) ** 2
     risk = math.sqrt(assessment.upper_wrong / delta) if delta > 0 else 1.0
-    return min(share * (_FLOOR + (1 - _FLOOR) * risk), 1.0)
+    probability = min(share * (_FLOOR + (1 - _FLOOR) * risk), 1.0)
+    return AuditShare(probability, probability / share if share else 1.0)
 
 
 def should_audit(request_id: UUID, share: float) -> bool:

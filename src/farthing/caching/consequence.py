@@ -26,8 +26,8 @@ def consequence(verdict: Verdict, history: EntryHistory | None) -> Consequence:
     | shadow, judge: they compare the two answers, and the cached one was as good as the model's when it came | strict: the match is bad |
     | any of them, the second time, unless it was right `_FAULTS` times as often | dead |
 
-    Strict entries serve only what is nearer to them (the posterior of their shift falls). Verdicts that say "same", and those on pairs that were only
-    compared, change what is learnt and nothing else.
+    Strict entries serve only what is nearer to them: the posterior of their shift falls. Verdicts that say "same", and those on pairs that
+    were only compared, change what is learnt and nothing else.
     """
     if verdict.same or not verdict.served:
         return "none"

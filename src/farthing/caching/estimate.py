@@ -1,15 +1,17 @@
 """How many of the answers that were served are wrong, as it was measured, and what follows from it.
 
-Audits are the measure: hits chosen at random, each with a known share (its probability to be chosen), compared with a fresh answer. Weighted by 1/share they
-estimate the share of wrong answers among all that were served, whatever the shares were and however they changed (Horvitz and Thompson,
-1952; divided by the sum of weights: Hájek, 1971, unbiased up to O(1/n)). The interval is Clopper and Pearson's on the effective number of
-audits, (Σw)²/Σw² (Kish, 1965; Korn and Graubard, 1998). Older audits fade, `half_life` audits to a half, so that the estimate follows drift.
+Audits are the measure: hits chosen at random, each with a known share, and compared with a fresh answer. Weighted by 1/share they
+estimate the share of wrong answers among all that were served, whatever the shares were (Horvitz and Thompson, 1952; divided by the sum
+of weights: Hájek, 1971, unbiased up to O(1/n)). A share is taken relative to the other hits of its time: when all are audited more or
+less often than before, older audits count for no more or less, since what is asked for is the error now. The interval is Clopper and
+Pearson's on the effective number of audits, (Σw)²/Σw² (Kish, 1965; Korn and Graubard, 1998). Older audits fade, `half_life` audits to a
+half, so that the estimate follows drift. During an alarm, what it withholds is audited instead of what is served, with share 1.
 
 Thumbs are no sample: who is content says nothing. They enter as what they prove: of the answers served, at least those that somebody
 corrected or disliked were wrong, up to the `trust` in such a verdict. That can raise the lower bound, and nothing else.
 
-Each bound holds with `confidence` whenever it is looked at; looking at it all the time finds it wrong somewhat more often than once in 1/(1 −
-confidence). An alarm that is false costs some hits until enough audits have come.
+Each bound holds with `confidence` when it is looked at once; looked at all the time, it will be wrong somewhere more often. An alarm that
+is false costs some hits until enough audits have come.
 """
 
 from __future__ import annotations
@@ -66,12 +68,12 @@ class ErrorEstimate:
         self._served += 1
 
     def add(self, verdict: Verdict, share: float) -> bool:
-        """Take a verdict into account; `share` is the probability with which its hit was chosen for an audit. False: it says nothing new."""
-        if not verdict.served or verdict.id in self._known:
+        """Take a verdict into account; `share` is that of an audit (`AuditShare.relative`). False: it says nothing new."""
+        if verdict.id in self._known:
             return False
-        if verdict.audit and 0 < share <= 1:
+        if verdict.audit and share > 0:
             self._audit(1 / share, wrong=not verdict.same)
-        elif verdict.by in {"thumb", "correction"} and not verdict.same:
+        elif verdict.served and verdict.by in {"thumb", "correction"} and not verdict.same:
             self._complaints += 1
         else:
             return False
@@ -90,8 +92,8 @@ class ErrorEstimate:
     def tightening(self, delta: float) -> float:
         """The factor on every P(wrong) that the measured error asks for; 1 while it agrees with δ.
 
-        Above 1 from the moment when the lower bound is above δ, and as far above as the estimate is. Below 1 when the upper bound is below δ:
-        more is served until the measured error comes up to δ, which by then is bounded by measurement instead of by the model.
+        Above 1 from the moment when the lower bound is above δ, and as far above as the estimate is. Below 1 when the upper bound is
+        below δ: more is served until the measured error comes up to δ, which by then is bounded by measurement instead of by the model.
         """
         rate, low, high, _ = self.interval()
         if low > delta:

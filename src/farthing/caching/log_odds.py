@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 REACH = 12.0
 """Beyond this the log-odds say nothing more: one in 160,000."""
@@ -55,6 +56,6 @@ def unmixed(log_odds: float, weights: Sequence[float]) -> float:
 
 def prior_weights(spread: float, odd: float) -> tuple[float, ...]:
     """Weights of `SHIFTS`: a normal distribution with this standard deviation, and a share `odd` that may be anything."""
-    edges = [-math.inf, *((a + b) / 2 for a, b in zip(SHIFTS, SHIFTS[1:], strict=False)), math.inf]
+    edges = [-math.inf, *((a + b) / 2 for a, b in pairwise(SHIFTS)), math.inf]
     below = [0.5 * math.erfc(-edge / (spread * math.sqrt(2))) for edge in edges]
-    return tuple((1 - odd) * (b - a) + odd / len(SHIFTS) for a, b in zip(below, below[1:], strict=False))
+    return tuple((1 - odd) * (b - a) + odd / len(SHIFTS) for a, b in pairwise(below))

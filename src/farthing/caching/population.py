@@ -2,14 +2,17 @@
 
 The verifier's log-odds s were calibrated on neutral data. For this tenant, and for entry e,
 
-    log-odds(same | s, e) = base(s) + b + (a - 1)·s + c·max(s - k, 0) + u_e
+    log-odds(same | s, e) = base(s) + b + (a - 1)·s + c·max(s - k, 0) + u_e,    P(wrong) = ε + (1 - ε)·P(not same)
 
-with Gaussian priors around the shipped b = 0, a = 1, c = 0. a and b are Platt's scaling (1999); the bend c above the knot k is there
+with Gaussian priors around the shipped b = 0, a = 1, c = 0. a and b are Platt's scaling (1999). The bend c above the knot k is there
 because most verdicts come from the uncertain band and answers are served above it: a straight line would carry the slope of one into the
-other. The entry's shift u_e is one of `SHIFTS`, which of them with weights that all entries share and that are learnt from them (empirical
-Bayes: Robbins, 1956; on a grid: Laird, 1978), beside `_IMAGINED` entries of the shipped weights. A grid and not a Gaussian, because some
-entries are simply bad: after one fault the posterior goes there by itself. `base` is such that before any verdict an entry that nobody
-knows has just the shipped probability, sigmoid(s).
+other. The lapse rate ε (as in psychometric functions: Wichmann and Hill, 2001) is what goes wrong however alike two questions look: without
+it one fault at a high score would bend the whole line, and a floor under the errors would never be seen.
+
+The entry's shift u_e is one of `SHIFTS`, which of them with weights that all entries share and that are learnt from them (empirical Bayes:
+Robbins, 1956; on a grid: Laird, 1978), beside `_IMAGINED` entries of the shipped weights. A grid and not a Gaussian, because some entries
+are simply bad: after one fault the posterior goes there by itself. `base` is such that before any verdict an entry that nobody knows has
+just the shipped probability, sigmoid(s), and lapses.
 
 So entries share strength: one without verdicts behaves as the population does and needs no exploration of its own, other than with one
 logistic model for each entry (vCache: Schroeder et al., 2025, arXiv 2502.03771); one with verdicts moves as far as they and the spread of
@@ -23,45 +26,60 @@ Assumptions: the log-odds are such a line, and which pairs get a verdict depends
 audits and the judge. Thumbs come more often when something is wrong; they make the fit stricter than the truth, not laxer.
 
 The lower bound of the log-odds is z standard deviations below, from the curvature of the posterior, less what the shifts of the entries
-might explain as well (Laplace, Schur complement). Neither log-odds nor bound may fall when the score rises: a bound that holds at a score holds above it too. So
-both are taken as their running maximum from below.
+might explain as well (Laplace, Schur complement). Neither log-odds nor bound may fall when the score rises: a bound that holds at a score
+holds above it too. So both are taken as their running maximum from below.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
 
 from farthing.caching.entries import EntryHistory
-from farthing.caching.log_odds import BINS, SCORES, SHIFTS, between, mixed, prior_weights, sigmoid, unmixed
+from farthing.caching.log_odds import SCORES, SHIFTS, between, mixed, prior_weights, sigmoid, unmixed
 
 _IMAGINED = 20.0
+"""Entries that the shipped weights are worth."""
+_IMAGINED_LAPSES = 500.0
+"""Verdicts that the shipped ε is worth."""
 _STEPS = 10
 _CLOSE = 1e-4
 _TINY = 1e-300
 
+_Positive = Annotated[float, msgspec.Meta(gt=0)]
+_Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+
 _Vector = tuple[float, float, float]
 _Matrix = tuple[float, float, float, float, float, float]
 """A symmetric matrix: its rows' elements from the diagonal on."""
-_Cells = list[list[float]]
-"""For each bin and each shift."""
+_Cell = tuple[int, list[float], list[float]]
+"""A bin, and for each shift how many verdicts there are that both are the same and that they are not."""
 
 
 class ShippedModel(msgspec.Struct, frozen=True, kw_only=True):
-    """Standard deviations of b, a and c, the knot k; how much entries differ, in log-odds, and the share of those that may be anything."""
+    """What is believed of a tenant before any verdict.
 
-    shift_sd: float
-    slope_sd: float
-    bend_sd: float
-    knot: float
-    spread: float
-    odd: float
+    `shift_sd`, `slope_sd` and `bend_sd` are the standard deviations of b, a and c: how far the verifier may be off. `knot` is k. `spread`
+    is how much entries differ in log-odds, `odd` the share of them that may be anything; `lapse` is ε.
+    """
+
+    shift_sd: _Positive = 0.5
+    slope_sd: _Positive = 0.1
+    bend_sd: _Positive = 0.2
+    knot: float = 3.0
+    spread: _Positive = 2.0
+    odd: _Share = 0.06
+    lapse: _Share = 0.001
 
 
 class Population:
-    """The fit of a tenant. `deviations` is z. `line` is (b, a - 1, c) as fitted, `weights` those of `SHIFTS` among all entries."""
+    """The fit of a tenant. `deviations` is z.
+
+    `line` is (b, a - 1, c) as fitted, `weights` those of `SHIFTS` among all entries, `lapse` ε.
+    """
 
     def __init__(self, shipped: ShippedModel, *, deviations: float) -> None:
         self._precision = (shipped.shift_sd**-2, shipped.slope_sd**-2, shipped.bend_sd**-2)
@@ -71,8 +89,10 @@ class Population:
         self._base = [unmixed(s, self._shipped) for s in SCORES]
         self.line: _Vector = (0.0, 0.0, 0.0)
         self.weights = self._shipped
-        self._same: _Cells = []
-        self._wrong: _Cells = []
+        self.lapse = self._lapse_high = shipped.lapse
+        self._shipped_lapse = shipped.lapse
+        self._same: list[list[float]] = []
+        self._wrong: list[list[float]] = []
         self._means: list[float] = []
         self._lows: list[float] = []
         self._tabulate(())
@@ -80,17 +100,19 @@ class Population:
     def fit(self, entries: Iterable[EntryHistory]) -> None:
         """One step of EM: the entries' posteriors, then the weights and the line that fit them best."""
         entries = tuple(entries)
-        same: _Cells = [[0.0] * len(SHIFTS) for _ in range(BINS)]
-        wrong: _Cells = [[0.0] * len(SHIFTS) for _ in range(BINS)]
+        same = [[0.0] * len(SHIFTS) for _ in SCORES]
+        wrong = [[0.0] * len(SHIFTS) for _ in SCORES]
         found = [_IMAGINED * weight for weight in self._shipped]
         for history in entries:
             self.settle(history)
             found = [total + weight for total, weight in zip(found, history.weights, strict=True)]
             for at, is_same, weight in history.rows:
-                cells = same if is_same else wrong
-                cells[at] = [total + weight * part for total, part in zip(cells[at], history.weights, strict=True)]
+                kind = same if is_same else wrong
+                kind[at] = [total + weight * part for total, part in zip(kind[at], history.weights, strict=True)]
         self.weights = tuple(total / (_IMAGINED + len(entries)) for total in found)
-        self._climb([(at, *both) for at, both in enumerate(zip(same, wrong, strict=True)) if any(both[0]) or any(both[1])])
+        cells = [(at, *both) for at, both in enumerate(zip(same, wrong, strict=True)) if any(both[0]) or any(both[1])]
+        self._excuse(cells)
+        self._climb(cells)
         self._tabulate(entries)
 
     def settle(self, history: EntryHistory) -> None:
@@ -107,7 +129,7 @@ class Population:
         """P(wrong) and its upper bound, for an entry with a history or (None) for one that nobody knows."""
         mean, low = self.log_odds(score)
         weights = history.weights if history else self.weights
-        return mixed(mean, weights), mixed(low, weights)
+        return self.lapse + (1 - self.lapse) * mixed(mean, weights), self._lapse_high + (1 - self._lapse_high) * mixed(low, weights)
 
     def log_odds(self, score: float) -> tuple[float, float]:
         """Those of an average entry, that is without its shift, and their lower bound."""
@@ -119,7 +141,22 @@ class Population:
         b, a, c = line
         return [base + b + a * s + c * h for base, s, h in zip(self._base, SCORES, self._hinges, strict=True)]
 
-    def _climb(self, cells: list[tuple[int, list[float], list[float]]]) -> None:
+    def _excuse(self, cells: list[_Cell]) -> None:
+        """Take what are lapses out of these verdicts, and count them: that is ε, and its upper bound by the curvature of its likelihood."""
+        lapses, verdicts = _IMAGINED_LAPSES * self._shipped_lapse, _IMAGINED_LAPSES
+        sure = _IMAGINED_LAPSES / (self._shipped_lapse * (1 - self._shipped_lapse))
+        for at, same, wrong in cells:
+            for k, (right, bad) in enumerate(zip(same, wrong, strict=True)):
+                p = math.exp(self._wrong[at][k])  # of being wrong, lapses included
+                lapsed = bad * self.lapse / p
+                lapses += lapsed
+                verdicts += right + bad
+                sure += (right + bad) * (1 - p) / p
+                wrong[k] = bad - lapsed
+        self.lapse = lapses / verdicts
+        self._lapse_high = min(self.lapse + self._deviations / math.sqrt(sure), 1.0)
+
+    def _climb(self, cells: list[_Cell]) -> None:
         """Move the line to the maximum for these verdicts: how many there are, in each bin and at each shift, of both kinds."""
         height, step = self._slope(cells, self.line)
         for _ in range(_STEPS):
@@ -137,7 +174,7 @@ class Population:
             if gained < _CLOSE:
                 return
 
-    def _slope(self, cells: list[tuple[int, list[float], list[float]]], line: _Vector) -> tuple[float, _Vector]:
+    def _slope(self, cells: list[_Cell], line: _Vector) -> tuple[float, _Vector]:
         """The height of what is to be maximised, up to a constant, and Newton's step."""
         b, a, c = line
         bb, aa, cc = self._precision
@@ -163,8 +200,9 @@ class Population:
     def _tabulate(self, entries: Iterable[EntryHistory]) -> None:
         """What is looked up: log-odds and lower bound at each bin's score, and the logarithms of both outcomes for each shift."""
         odds = self._odds(self.line)
-        self._same = [[math.log(sigmoid(each + shift) + _TINY) for shift in SHIFTS] for each in odds]
-        self._wrong = [[math.log(sigmoid(-each - shift) + _TINY) for shift in SHIFTS] for each in odds]
+        e = self.lapse
+        self._same = [[math.log((1 - e) * sigmoid(each + shift)) for shift in SHIFTS] for each in odds]
+        self._wrong = [[math.log(e + (1 - e) * sigmoid(-each - shift)) for shift in SHIFTS] for each in odds]
         bb, ba, bc, aa, ac, cc = self._covariance(odds, entries)
         self._means, self._lows = [], []
         highest_mean, highest_low = -math.inf, -math.inf

@@ -1,4 +1,4 @@
-"""Exact intervals for a share, from counts that need not be whole (Clopper and Pearson, 1934; Korn and Graubard, 1998, for weighted ones)."""
+"""Exact intervals for a share (Clopper and Pearson, 1934), also from counts that are not whole (Korn and Graubard, 1998)."""
 
 from __future__ import annotations
 

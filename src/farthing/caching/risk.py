@@ -4,7 +4,7 @@ Every answer that is served pays δ into the account and takes its upper P(wrong
 overdrawn, and holds at most `cap`: what is paid in above that is lost. An answer is served when
 
 1. its upper P(wrong) is at most δ: it pays in; or
-2. it is at most the limit δ + (`most` − δ)·account/`cap`, and the account can pay for it.
+2. it is at most the limit δ + (`most` - δ)·account/`cap`, and the account can pay for it.
 
 Guarantee, without any assumption on traffic: over every stretch of answers served, however it is chosen,
 Σ upper P(wrong) ≤ δ·served + `cap`, and from the start Σ upper P(wrong) ≤ δ·served + `opening`. For what comes in less what goes out is
@@ -62,10 +62,18 @@ class RiskBudget:
 
     def admits(self, assessment: Assessment) -> bool:
         """Whether the answer may be served. NaN never."""
-        risk = self.risk(assessment)
         if assessment.dead:
             return False
-        return risk <= self._settings.delta or (risk <= self.limit and self.account + self._settings.delta - risk >= 0)
+        risk, delta = self.risk(assessment), self._settings.delta
+        return risk <= delta or (risk <= self.limit and self.account + delta - risk >= 0)
+
+    def withholds(self, assessment: Assessment) -> bool:
+        """Whether the answer would pay into the account, if it were not for the alarm.
+
+        Such answers are worth comparing with the model's afterwards, as audits: they show when the alarm may end, and harm nobody.
+        """
+        safe = not assessment.dead and assessment.upper_wrong <= self._settings.delta
+        return safe and self.tightening > 1 and not self.admits(assessment)
 
     def served(self, assessment: Assessment) -> None:
         """Book an answer that was served."""
