@@ -109,7 +109,7 @@ class _Semantics:
         self.memory = InProcessQuestions(dimensions=embedder.dimensions, max_entries=semantic.max_entries, max_bytes=semantic.max_bytes)
         self.finder = Finder(embedder, self.memory, store, semantic)
         self.recall = Recall(self.memory, store, self.finder, most=semantic.max_entries, refresh_s=settings.keys.refresh_s)
-        self.judgement = Judgement(Verifier.load(), delta=semantic.delta, audits=AuditSettings(budget=semantic.shadow.share))
+        self.judgement = Judgement(Verifier.load(), delta=semantic.delta, audits=_audits(semantic.shadow.share))
         self.bookkeeper = Bookkeeper(embedder, self.memory, store, stores.records, semantic)
         self.verdicts = Verdicts(stores.records, store, stores.answers, self.judgement, self.finder.lost, exact.flush)
         self.looks = Looks(errands, self.verdicts, embedder, semantic)
@@ -144,6 +144,10 @@ class _Semantics:
 
     def _error(self, at: int) -> float:
         return max((share[at] for _, share in self.judgement.estimates()), default=0.0)
+
+
+def _audits(share: float) -> AuditSettings:
+    return AuditSettings(budget=share) if share else AuditSettings(budget=0, opening=0)
 
 
 def _tenants(stores: Stores) -> Callable[[], Awaitable[Sequence[str]]]:

@@ -424,9 +424,9 @@ class Encoded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A text as the semantic cache reads it.
 
     `vector` is the sentence's embedding, int8, one byte for each dimension, scaled so that the largest component is 127 or -127: cosines
-    do not see the scale. `words` holds one row of int8 for each token, [CLS] and [SEP] left out, projected to few dimensions and scaled
-    likewise; `spans` where each of these tokens is in the text (start and end, in characters). `cut`: the text was longer than the model
-    reads.
+    do not see the scale. `words` holds one row for each token, [CLS] and [SEP] left out: a byte that says how rare the token is (0 to 255),
+    then its vector, projected to few dimensions, int8, scaled likewise. `spans` says where each of these tokens is in the text (start and
+    end, in characters). `cut`: the text was longer than the model reads.
     """
 
     vector: bytes

@@ -505,8 +505,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Whether the answer to one question is right for another one that was asked.
 
     `question_id` is the cached one, `request_id` the request that asked, `score` as in `ServedHit`. `served`: the cached answer was
-    given; else it was only compared afterwards. `audit`: the probability with which the hit was chosen at random to be looked at, so
-    that it counts for the estimate of the error; 0: it was not chosen at random. A second verdict with the same `id` is the same one.
+    given; else it was only compared afterwards. `audit`: how likely the hit was to be chosen at random to be looked at, relative to an
+    average hit of its time; the estimate of the error weighs by it. 0: it was not chosen at random. A second verdict with the same `id` is
+    the same one.
     """
 
     id: UUID

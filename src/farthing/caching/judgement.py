@@ -119,13 +119,13 @@ class Judgement:
         return Decision(accepted=False, why=why, best=best, considered=tuple(considered))
 
     def served(self, tenant: str, asked: Asked, best: Considered, request_id: UUID) -> float:
-        """Book a hit. Returns the probability with which it was chosen for an audit if it was, else 0."""
+        """Book a hit. Returns what `types.Verdict.audit` is if it was chosen for an audit, else 0."""
         state = self._of(tenant)
         state.risk(asked.delta).served(best.assessment)
         state.estimate.served()
         share = audit_share(self._audits, hits=state.hits, found=state.estimate.interval(), delta=asked.delta, assessment=best.assessment)
         state.hits += 1
-        return share if should_audit(request_id, share) else 0.0
+        return share.relative if should_audit(request_id, share.probability) else 0.0
 
     def learn(self, verdicts: Iterable[Verdict]) -> None:
         """Take verdicts into account, oldest first. Those that are known change nothing."""
