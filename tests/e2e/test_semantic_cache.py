@@ -60,13 +60,18 @@ def source(answer: httpx.Response) -> str:
     return answer.headers["x-farthing-source"]
 
 
+def converse(house: Installation, key: str, messages: list[Json], **more: Any) -> httpx.Response:
+    body = {"model": "fast", "messages": messages, **more}
+    headers = {"authorization": f"Bearer {key}"}
+    return httpx.post(f"{house.base_url}/chat/completions", json=body, headers=headers, timeout=20, verify=NO_TLS)
+
+
 def known(house: Installation, key: str, text: str, **more: Any) -> None:
     """Ask, and wait until every worker knows the question: `explain` shows what a worker sees, and is answered by either of the two."""
-    first = ask(house, key, text, **more)
-    assert source(first) == "model"
+    before = more.pop("before", [])
+    assert source(converse(house, key, [*before, {"role": "user", "content": text}], **more)) == "model"
     tenant = tenant_of(house, key)
-    request = {"model": "fast", "messages": [*more.get("before", []), {"role": "user", "content": f"{text} please"}]}
-    request.update({name: value for name, value in more.items() if name in {"farthing"}})
+    request = {"model": "fast", "messages": [*before, {"role": "user", "content": f"{text} please"}], **more}
     seen = 0
 
     def look() -> bool:
@@ -126,26 +131,25 @@ def test_other_tenants_and_other_contexts_never_meet(house: Installation, key: s
 
 
 def test_a_follow_up_belongs_to_its_conversation(house: Installation, key: str) -> None:
-    def turn(before: str, text: str) -> str:
-        messages = [{"role": "user", "content": before}, {"role": "assistant", "content": "Yes."}, {"role": "user", "content": text}]
-        body = {"model": "fast", "messages": messages}
-        headers = {"authorization": f"Bearer {key}"}
-        return source(httpx.post(f"{house.base_url}/chat/completions", json=body, headers=headers, timeout=20, verify=NO_TLS))
+    def about(thing: str) -> list[Json]:
+        return [{"role": "user", "content": f"Do you sell {thing}?"}, {"role": "assistant", "content": "Yes."}]
 
-    assert turn("Do you sell shirts?", "And do you have it in blue?") == "model"
-    eventually(lambda: turn("Do you sell shirts?", "and do you have it in blue") == "semantic", "a follow-up in other letters")
-    assert turn("Do you sell cars?", "And do you have it in blue?") == "model"
+    known(house, key, "And do you have it in blue?", before=about("shirts"))
+    again = {"role": "user", "content": "and do you have it in blue"}
+    assert source(converse(house, key, [*about("cars"), again])) == "model"
+    assert source(converse(house, key, [again])) == "model"
+    assert source(converse(house, key, [*about("shirts"), again])) == "semantic"
 
 
 def test_a_flush_reaches_every_worker(house: Installation, key: str) -> None:
-    docs = {"farthing": {"namespace": "docs", "tags": ["returns-policy"]}}
+    docs: Json = {"farthing": {"namespace": "docs", "tags": ["returns-policy"]}}
     known(house, key, RESET, **docs)
     known(house, key, "What is your returns policy?", farthing={"namespace": "shop", "tags": ["returns-policy"]})
     command = [sys.executable, "-m", "farthing.cli.main", "cache", "flush", "--namespace", "docs", "--data", str(house.data), "--json"]
     done = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert (done["answers"], done["questions"]) == (1, 1)
+    assert min(done["answers"], done["questions"]) >= 1
     assert [source(ask(house, key, text, **docs)) for text in (FORGOT, RESET)] == ["model", "model"]
-    shop = {"farthing": {"namespace": "shop"}}
+    shop: Json = {"farthing": {"namespace": "shop"}}
     assert source(ask(house, key, "What's your returns policy?", **shop)) == "semantic"
     assert admin(house, "POST", "flush", {"tenant": tenant_of(house, key), "tag": "returns-policy"})["questions"] >= 1
     assert source(ask(house, key, "What is your returns policy", **shop)) == "model"
@@ -154,9 +158,7 @@ def test_a_flush_reaches_every_worker(house: Installation, key: str) -> None:
 def test_a_personal_question_is_shared_with_nobody(house: Installation, key: str) -> None:
     mine = "What is my current account balance?"
     assert source(ask(house, key, mine)) == "model"
-    for user in ("ada", "bob"):
-        known(house, key, f"{mine[:-1]} now?", farthing={"user": user})
-        break
+    known(house, key, f"{mine[:-1]} now?", farthing={"user": "ada"})
     assert source(ask(house, key, "what is my current account balance now", farthing={"user": "ada"})) == "semantic"
     assert source(ask(house, key, "what is my current account balance now", farthing={"user": "bob"})) == "model"
 

@@ -42,8 +42,8 @@ class Finder:
         self.skipped = 0
         self.late = 0
 
-    async def near(self, tenant: str, asked: Asked) -> list[Neighbour]:
-        """The nearest cached questions, nearest first. Sets `asked.encoded` when it had to be known."""
+    async def near(self, tenant: str, asked: Asked, *, most: int) -> list[Neighbour]:
+        """The nearest cached questions, at most `most`, nearest first. Sets `asked.encoded` when it had to be known."""
         in_memory = self._local is not None and self._local.holds(tenant, asked.partition)
         if not in_memory and self._local is not None and self.complete:
             return []
@@ -52,7 +52,7 @@ class Finder:
             return []
         self._waiting += 1
         try:
-            return await self._look(tenant, asked, in_memory=in_memory)
+            return await self._look(tenant, asked, most, in_memory=in_memory)
         finally:
             self._waiting -= 1
 
@@ -61,14 +61,13 @@ class Finder:
         if self._local is not None:
             await self._local.remove(tenant, [question_id])
 
-    async def _look(self, tenant: str, asked: Asked, *, in_memory: bool) -> list[Neighbour]:
+    async def _look(self, tenant: str, asked: Asked, most: int, *, in_memory: bool) -> list[Neighbour]:
         encoded = await self._within(self._settings.encode_timeout_s, self._embedder.encode([asked.text]))
         if encoded is None:
             return []
         asked.encoded = encoded[0]
         if asked.encoded.cut:
             return []
-        most = self._settings.neighbours
         found: list[Neighbour] = []
         if in_memory and self._local is not None:
             found = await self._local.search(tenant, asked.partition, asked.encoded.vector, most=most)

@@ -84,14 +84,14 @@ class Judgement:
         self._offset = _accepted_from(delta) - verifier.threshold(delta)
         self._tenants: OrderedDict[str, _Tenant] = OrderedDict()
 
-    def decide(self, tenant: str, asked: Asked, neighbours: Sequence[Neighbour]) -> Decision:
-        """Choose among candidates, nearest first. Nothing is booked: see `served`."""
+    def decide(self, tenant: str, asked: Asked, neighbours: Sequence[Neighbour], *, most: int) -> Decision:
+        """Choose among the first `most` candidates, nearest first; one more says how far ahead they are. Nothing is booked: see `served`."""
         if not neighbours or asked.encoded is None:
             return NOTHING_NEAR
         state = self._of(tenant)
         reading = read(asked.text, asked.encoded)
         considered: list[Considered] = []
-        for at, one in enumerate(neighbours):
+        for at, one in enumerate(neighbours[:most]):
             known = unpack(one.question.payload)
             evidence = compare(reading, known, one.similarity)
             score = self._verifier.score(evidence, _margin(neighbours, at)) + self._offset
@@ -156,11 +156,9 @@ class Judgement:
         return state
 
 
-def _margin(neighbours: Sequence[Neighbour], at: int) -> float:
-    """How much nearer a candidate is than the nearest one with another answer; negative when that one is nearer."""
-    own = neighbours[at]
-    others = [one.similarity for one in neighbours if one.question.answer_key != own.question.answer_key]
-    return own.similarity - max(others) if others else 1.0
+def _margin(neighbours: Sequence[Neighbour], at: int) -> float | None:
+    """How much nearer a candidate is than the next one; None: there is none."""
+    return neighbours[at].similarity - neighbours[at + 1].similarity if at + 1 < len(neighbours) else None
 
 
 def _accepted_from(delta: float) -> float:

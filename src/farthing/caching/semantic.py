@@ -59,7 +59,7 @@ class SemanticCache:
         if request.extras.cache == "refresh":
             return await following(request)
         tenant = request.principal.tenant
-        decision = self._judgement.decide(tenant, asked, await self._finder.near(tenant, asked))
+        decision = await self._decide(tenant, asked)
         if decision.accepted and decision.best is not None:
             entry = await self._stored(tenant, decision.best.question.answer_key)
             if entry is not None and entry.text() is not None:
@@ -76,7 +76,11 @@ class SemanticCache:
         if isinstance(asked, Unfit):
             return None, asked
         tenant = request.principal.tenant
-        return asked, self._judgement.decide(tenant, asked, await self._finder.near(tenant, asked))
+        return asked, await self._decide(tenant, asked)
+
+    async def _decide(self, tenant: str, asked: Asked) -> Decision:
+        most = self._settings.semantic.neighbours
+        return self._judgement.decide(tenant, asked, await self._finder.near(tenant, asked, most=most + 1), most=most)
 
     def estimates(self) -> list[tuple[str, ErrorShare]]:
         """The measured share of wrong answers among those served, of each tenant where there is any."""
