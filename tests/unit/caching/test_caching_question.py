@@ -19,7 +19,7 @@ ASK = "How do I reset my password?"
 
 
 def request(text: Any = ASK, *, who: dict[str, Any] | None = None, extras: dict[str, Any] | None = None, **body: Any) -> Request:
-    facts = {"model": "fast", "fingerprint": "f", "operation": Operation.CHAT}
+    facts: dict[str, Any] = {"model": "fast", "fingerprint": "f", "operation": Operation.CHAT}
     facts.update({name: body.pop(name) for name in tuple(facts) if name in body})
     before = body.pop("before", [])
     return Request(
