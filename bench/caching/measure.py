@@ -108,16 +108,18 @@ async def _churn(engine: Engine, crowd: Crowd, vectors: Vectors, names: list[byt
 
 
 async def _timed(engine: Engine, sought: Vectors) -> tuple[dict[str, float], NDArray[np.float64]]:
-    """Milliseconds, and the similarity of what came first."""
-    times, found = [], []
+    """Milliseconds (by the wall, and of this thread's own work: the machine may be busy), and the similarity of what came first."""
+    times, work, found = [], [], []
     for row in sought:
         vector = row.tobytes()
-        began = time.perf_counter()
+        began, began_work = time.perf_counter(), time.thread_time()
         near = await engine.index.search(TENANT, PARTITION, vector, most=8)
+        work.append(time.thread_time() - began_work)
         times.append(time.perf_counter() - began)
         found.append(near[0].similarity if near else -1.0)
     p50, p99 = np.quantile(times, [0.5, 0.99]) * 1e3
-    return {"p50_ms": round(float(p50), 3), "p99_ms": round(float(p99), 3)}, np.array(found)
+    own = np.quantile(work, 0.99) * 1e3
+    return {"p50_ms": round(float(p50), 3), "p99_ms": round(float(p99), 3), "own_p99_ms": round(float(own), 3)}, np.array(found)
 
 
 def _recall(sought: Vectors, found: NDArray[np.float64], vectors: Vectors) -> float:

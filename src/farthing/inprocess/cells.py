@@ -4,8 +4,7 @@ A search compares with the centres of the cells, then with all vectors of the ne
 where it stands, one that has become small is given to its neighbours: so the cells follow what is stored, as in SPFresh (Xu et al., 2023,
 arXiv:2410.14452), and deleting leaves nothing behind. Up to `_SCANNED` vectors all are compared and the answer is exact.
 
-Against a graph (HNSW by usearch, the same data and machine, see docs/decisions): adding takes a twentieth of the time, the links' 150 to
-260 bytes for each vector are saved, and finding is as good and as fast.
+Why no graph: docs/decisions/0006-questions-in-cells.md.
 """
 
 from __future__ import annotations

@@ -31,6 +31,8 @@ VALUES (
 ON CONFLICT ON CONSTRAINT erasures_what DO UPDATE SET at = greatest(e.at, excluded.at)
 """
 _NOTIFY = "SELECT pg_notify('farthing_retention', '')"
+_TOLD: Final = frozenset({"transcripts", "responses", "answers"})
+"""The others tell by themselves what went, where anybody holds copies."""
 FORGET_ERASURES = "DELETE FROM farthing.erasures WHERE at < %(now)s - %(kept_for)s"
 
 
@@ -67,4 +69,5 @@ async def erase(
     await connection.execute(ALONE)
     values = {"namespace": part.namespace, "tag": part.tag, "answer_key": part.answer_key, "user": part.user_id}
     await connection.execute(_ERASE, {"tenant": tenant, "what": what, "at": at, **values})
-    await connection.execute(_NOTIFY)
+    if what in _TOLD:
+        await connection.execute(_NOTIFY)
