@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -11,7 +12,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from calibrating.facts import Candidate
+from calibrating.facts import Candidate, World
 from farthing.providers.local.sentence_encoder import SentenceEncoder
 from farthing.providers.local.weights import MINILM, locate, locate_tokenizer
 
@@ -50,6 +51,34 @@ def logistic(x: NDArray[np.float64], same: NDArray[np.bool_]) -> tuple[float, fl
         curve = design.T @ (design * (p * (1 - p))[:, None]) + 1e-6 * np.eye(2)
         beta = beta + np.linalg.solve(curve, design.T @ (same - p))
     return float(beta[0]), float(beta[1])
+
+
+def banking(data: Path, work: Path, most: int) -> Callable[[], World]:
+    """BANKING77 as traffic: intents come and go, the cache starts empty. Shipped: the calibration of cosines on question pairs."""
+    texts = rows(data / "banking77.jsonl.gz")
+    embedded = vectors([row["text"] for row in texts], work / "banking77.npy")
+    slope, shift = logistic(*question_pairs(data, work))
+    chosen = np.random.default_rng(1).permutation(len(texts))[:most]
+    chosen = chosen[in_seasons([texts[i]["intent"] for i in chosen], 1)]
+    labels = [texts[i]["intent"] for i in chosen]
+    gram = embedded[chosen] @ embedded[chosen].T
+    return lambda: Traffic(gram, labels, slope, shift)
+
+
+def pairs(data: Path, work: Path) -> Callable[[], World]:
+    """The second half of the question pairs, in their order. Shipped: the calibration of cosines on the first half."""
+    cosines, same = question_pairs(data, work)
+    half = len(same) // 2
+    slope, shift = logistic(cosines[:half], same[:half])
+    return lambda: Pairs(slope * cosines[half:] + shift, same[half:])
+
+
+def question_pairs(data: Path, work: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The logits of their cosines, and their labels."""
+    given = rows(data / "question_pairs.jsonl.gz")
+    first = vectors([row["a"] for row in given], work / "pairs-a.npy")
+    second = vectors([row["b"] for row in given], work / "pairs-b.npy")
+    return logit((first * second).sum(axis=1)), np.array([bool(row["same"]) for row in given])
 
 
 class Pairs:

@@ -9,6 +9,7 @@ import msgspec
 
 from calibrating.facts import Policy, World
 from calibrating.policies import Threshold
+from farthing.caching.proportions import interval
 
 _WINDOWS = 10
 _STEPS = 14
@@ -30,11 +31,18 @@ class Outcome(msgspec.Struct, kw_only=True):
     def error(self) -> float:
         return self.wrong / self.served if self.served else 0.0
 
+    @property
+    def error_low(self) -> float:
+        """A lower bound (95%) of the error that these counts come from."""
+        return interval(self.wrong, self.served, 0.95)[0]
+
     def plain(self) -> dict[str, float | list[float]]:
         """For JSON."""
         return {
             "hit_rate": round(self.hit_rate, 4),
             "error": round(self.error, 5),
+            "wrong": self.wrong,
+            "served": self.served,
             "windows": [round(share, 4) for share in self.windows],
         }
 

@@ -12,7 +12,7 @@ test shows. Death by the second fault counts what was known before each, so it m
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from statistics import NormalDist
 from typing import Annotated
@@ -27,7 +27,9 @@ from farthing.caching.population import Population, ShippedModel
 from farthing.types import Verdict, VerdictBy
 
 _SETTLING_FITS = 5
-"""The spread of entries takes one step with each fit."""
+"""So many steps of EM after a start, when everything comes at once."""
+_RENEWED = 100
+"""So many entries that had no verdict of late follow the population at each fit."""
 
 _AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 _Weight = Annotated[float, msgspec.Meta(gt=0, le=1)]
@@ -65,6 +67,9 @@ class CalibrationSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     `shipped` is what is believed before any verdict. `confidence` is that of the upper bound.
 
+    Each served fault that is not outweighed by `redeem` times as many right answers costs its entry `strike` log-odds beyond what is learnt
+    from it: a fault at a high score might be a lapse, and whether it was is not found out at the expense of whoever asks next.
+
     Bounds: `max_entries` have a history (and as many dead ones are remembered) of at most `per_entry` verdicts each; of each unit of the
     score the newest `per_band` verdicts count; `max_known` verdicts are known by id. The population is fitted anew when the verdicts that
     came since the last time are more than `patience` times those that count.
@@ -72,6 +77,8 @@ class CalibrationSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     shipped: ShippedModel = ShippedModel()
     confidence: Annotated[float, msgspec.Meta(ge=0.5, lt=1)] = 0.9
+    strike: Annotated[float, msgspec.Meta(ge=0)] = 2.0
+    redeem: Annotated[float, msgspec.Meta(gt=0)] = 3.0
     max_entries: _AtLeastOne = 10_000
     per_entry: _AtLeastOne = 32
     per_band: _AtLeastOne = 300
@@ -118,6 +125,7 @@ class Calibration:
         self._entries = Entries(most=settings.max_entries, per_entry=settings.per_entry, per_band=settings.per_band)
         self._dead: OrderedDict[UUID, None] = OrderedDict()
         self._known: OrderedDict[UUID, None] = OrderedDict()
+        self._turn: deque[EntryHistory] = deque()
         self._waiting = 0
         self._fitted = 0
 
@@ -126,12 +134,13 @@ class Calibration:
         history = self._entries.get(question_id)
         dead = question_id in self._dead
         odds, low = self._population.log_odds(score)
-        mean, upper = (1.0, 1.0) if dead else self._population.risk(score, history)
+        penalty = self._penalty(history) if history else 0.0
+        mean, upper = (1.0, 1.0) if dead else self._population.risk(score, history, penalty)
         return Assessment(
             score=score,
             log_odds=odds,
             log_odds_low=low,
-            entry_shift=history.shift if history else None,
+            entry_shift=history.shift - penalty if history else None,
             dead=dead,
             mean_wrong=mean,
             upper_wrong=upper,
@@ -143,14 +152,19 @@ class Calibration:
             return False
         self._waiting += 1
         if self._waiting > self._settings.patience * self._fitted:
-            self._fit(1)
+            for history in self._oldest(_RENEWED):
+                self._population.settle(history)
+            self._fit()
         return True
 
     def fold(self, verdicts: Iterable[Verdict]) -> int:
         """Take verdicts into account, oldest first, with one fit for all of them. Returns how many were new."""
         new = sum(map(self._take, sorted(verdicts, key=lambda verdict: (verdict.at, verdict.id))))
         if new:
-            self._fit(_SETTLING_FITS)
+            for _ in range(_SETTLING_FITS):
+                self._fit()
+                for history in self._entries:
+                    self._population.settle(history)
         return new
 
     def history(self, question_id: UUID) -> EntryHistory | None:
@@ -159,7 +173,9 @@ class Calibration:
 
     def forget(self, question_id: UUID) -> None:
         """Drop what is known of an entry that has left the cache. A dead one stays dead."""
-        self._entries.forget(question_id)
+        history = self._entries.forget(question_id)
+        if history:
+            self._population.discount(history)
 
     @property
     def state(self) -> CalibrationState:
@@ -184,14 +200,26 @@ class Calibration:
         if consequence(verdict, self._entries.get(entry)) == "dead":
             _remember(self._dead, entry, self._settings.max_entries)
         weight = self._settings.weights.of(verdict.by)
-        history = self._entries.add(entry, verdict.score, same=verdict.same, served=verdict.served, weight=weight)
+        history, forgotten = self._entries.add(entry, verdict.score, same=verdict.same, served=verdict.served, weight=weight)
+        for each in forgotten:
+            self._population.discount(each)
         self._population.settle(history)
         return True
 
-    def _fit(self, times: int) -> None:
-        for _ in range(times):
-            self._population.fit(self._entries)
+    def _fit(self) -> None:
+        self._population.fit()
         self._waiting, self._fitted = 0, self._entries.rows
+
+    def _oldest(self, count: int) -> Iterable[EntryHistory]:
+        """Those whose posterior was not renewed for longest."""
+        if not self._turn:
+            self._turn = deque(self._entries)
+        turn = (self._turn.popleft() for _ in range(min(count, len(self._turn))))
+        return [history for history in turn if history.counted]
+
+    def _penalty(self, history: EntryHistory) -> float:
+        """The log-odds that served faults cost an entry."""
+        return self._settings.strike * max(history.wrong - history.right / self._settings.redeem, 0.0)
 
 
 def _remember(ids: OrderedDict[UUID, None], which: UUID, most: int) -> None:

@@ -17,15 +17,24 @@ Row = tuple[int, bool, float]
 """A verdict: the bin of its score, whether both ask for the same, its weight."""
 
 
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """What an entry has contributed to the population: its verdicts and weights at that time, and what they say about the line."""
+
+    rows: tuple[Row, ...]
+    weights: tuple[float, ...]
+    curvature: tuple[float, ...]
+
+
 class EntryHistory(msgspec.Struct, kw_only=True):
     """What is known of one entry.
 
     `rows` are the verdicts that still count, oldest first; `weights` how likely each of `SHIFTS` is by them. `right` and `wrong` count all
-    verdicts on answers that were served.
+    verdicts on answers that were served. `counted`: None while it is not part of the population.
     """
 
     rows: deque[Row] = msgspec.field(default_factory=deque)
     weights: tuple[float, ...] = ()
+    counted: Counted | None = None
     right: int = 0
     wrong: int = 0
 
@@ -66,8 +75,8 @@ class Entries:
         """The history of an entry; None: nobody has said anything about it."""
         return self._fine.get(question_id) or self._faulty.get(question_id)
 
-    def add(self, question_id: UUID, score: float, *, same: bool, served: bool, weight: float) -> EntryHistory:
-        """Count a verdict. Returns what is known now, with `weights` as they were."""
+    def add(self, question_id: UUID, score: float, *, same: bool, served: bool, weight: float) -> tuple[EntryHistory, list[EntryHistory]]:
+        """Count a verdict. Returns what is known of its entry now, with `weights` as they were, and what was forgotten for it."""
         history = self.get(question_id) or EntryHistory()
         index, part = between(score)
         row = (index + round(part), same, weight)
@@ -81,14 +90,14 @@ class Entries:
             history.wrong += 1
         self.forget(question_id)
         (self._faulty if history.wrong else self._fine)[question_id] = history
+        forgotten = []
         while len(self) > self._most:
-            (self._fine or self._faulty).popitem(last=False)
-        return history
+            forgotten.append((self._fine or self._faulty).popitem(last=False)[1])
+        return history, forgotten
 
-    def forget(self, question_id: UUID) -> None:
-        """Drop an entry that is no more."""
-        self._fine.pop(question_id, None)
-        self._faulty.pop(question_id, None)
+    def forget(self, question_id: UUID) -> EntryHistory | None:
+        """Drop an entry that is no more. Returns what was known of it."""
+        return self._fine.pop(question_id, None) or self._faulty.pop(question_id, None)
 
     def _bound(self, history: EntryHistory, row: Row) -> None:
         band = self._bands[row[0] // _BAND]
