@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from farthing.app_stores import Stores
 from farthing.background import Background
 from farthing.caching.audits import AuditSettings
-from farthing.caching.bookkeeper import Bookkeeper
+from farthing.caching.bookkeeper import Bookkeeper, Reused
 from farthing.caching.control import Control
 from farthing.caching.entry import Entry
 from farthing.caching.errands import Errands
@@ -18,19 +19,23 @@ from farthing.caching.finder import Finder
 from farthing.caching.judgement import Judgement
 from farthing.caching.looks import Looks
 from farthing.caching.memory import MemoryTier
+from farthing.caching.pace import Pace
 from farthing.caching.recall import Recall
-from farthing.caching.sealed import SealedQuestions
+from farthing.caching.sealed import SealedIndex, SealedQuestions
 from farthing.caching.semantic import SemanticCache
 from farthing.caching.shared import SharedTier
 from farthing.caching.verdicts import Verdicts
 from farthing.caching.verifier import Verifier
 from farthing.cipher import Cipher
 from farthing.inprocess.questions import InProcessQuestions
-from farthing.ports import Embedder
+from farthing.ports import Embedder, QuestionIndex
 from farthing.settings import Settings
 from farthing.telemetry import instruments as names
 from farthing.telemetry.metrics import Metrics
 from farthing.types import Request
+
+if TYPE_CHECKING:
+    from farthing.redis.questions import RedisQuestions
 
 _log = logging.getLogger("farthing.cache")
 
@@ -52,7 +57,8 @@ class Caches:
         self._semantics = _Semantics(settings, stores, embedder, cipher, exact, self.errands) if embedder and self.exact else None
         self.semantic = self._semantics.stage if self._semantics else None
         verdicts = self._semantics.verdicts if self._semantics else None
-        self.control = Control(exact, self.semantic, verdicts, stores.answers, stores.questions, stores.records, _tenants(stores))
+        index = self._semantics.index if self._semantics else stores.questions
+        self.control = Control(exact, self.semantic, verdicts, stores.answers, index, stores.records, _tenants(stores))
 
     def _kept(self, request: Request, key: bytes, entry: Entry) -> None:
         if self.semantic is not None:
@@ -85,6 +91,8 @@ class Caches:
         await self.errands.close()
         if self._semantics is not None:
             await self._semantics.looks.close()
+            if self._semantics.redis is not None:
+                await self._semantics.redis.close()
 
     def register(self, metrics: Metrics) -> None:
         """Show how the caches are."""
@@ -105,13 +113,25 @@ class _Semantics:
         self, settings: Settings, stores: Stores, embedder: Embedder, cipher: Cipher | None, exact: ExactCache, errands: Errands
     ) -> None:
         semantic = settings.cache.semantic
-        store = stores.questions if cipher is None else SealedQuestions(stores.questions, cipher)
-        self.memory = InProcessQuestions(dimensions=embedder.dimensions, max_entries=semantic.max_entries, max_bytes=semantic.max_bytes)
-        self.finder = Finder(embedder, self.memory, store, semantic)
-        self.recall = Recall(self.memory, store, self.finder, most=semantic.max_entries, refresh_s=settings.keys.refresh_s)
+        pace = Pace(semantic.rate)
+        self.redis = _redis(settings, embedder) if semantic.backend == "redis" else None
+        self.memory: InProcessQuestions | None = None
+        self.recall: Recall | None = None
+        if self.redis is not None:
+            self.index: QuestionIndex = self.redis if cipher is None else SealedIndex(self.redis, cipher)
+            self.finder = Finder(embedder, None, self.index, semantic, pace)
+            reused: Reused = self.redis.served
+        else:
+            store = stores.questions if cipher is None else SealedQuestions(stores.questions, cipher)
+            most = semantic.max_entries
+            self.index = store
+            self.memory = InProcessQuestions(dimensions=embedder.dimensions, max_entries=most, max_bytes=semantic.max_bytes)
+            self.finder = Finder(embedder, self.memory, store, semantic, pace)
+            self.recall = Recall(self.memory, store, self.finder, most=most, refresh_s=settings.keys.refresh_s)
+            reused = self.memory.served
         self.judgement = Judgement(Verifier.load(), delta=semantic.delta, audits=_audits(semantic.shadow.share))
-        self.bookkeeper = Bookkeeper(embedder, self.memory, store, stores.records, semantic)
-        self.verdicts = Verdicts(stores.records, store, stores.answers, self.judgement, self.finder.lost, exact.flush)
+        self.bookkeeper = Bookkeeper(embedder, self.memory, self.index, stores.records, reused, semantic, pace)
+        self.verdicts = Verdicts(stores.records, self.index, stores.answers, self.judgement, self.finder.lost, exact.flush)
         self.looks = Looks(errands, self.verdicts, embedder, semantic)
         self.stage = SemanticCache(
             settings.cache, embedder.version, self.finder, self.judgement, self.bookkeeper, self.looks, errands, exact.stored
@@ -119,18 +139,20 @@ class _Semantics:
 
     def start(self, background: Background) -> None:
         background.start("questions", self.bookkeeper.run)
-        background.start("known questions", self.recall.run)
+        if self.recall is not None:
+            background.start("known questions", self.recall.run)
 
     async def heard(self, channel: str, payload: str) -> None:
-        if channel == "questions":
+        if channel == "questions" and self.recall is not None:
             await self.recall.heard(payload)
         elif channel == "verdicts":
             await self.verdicts.heard(payload)
 
     def register(self, metrics: Metrics) -> None:
         gauge, counter = metrics.gauge, metrics.counter
-        gauge(names.QUESTIONS, "Questions in the worker's memory.", lambda: self.memory.count)
-        gauge(names.QUESTIONS_BYTES, "Size of the questions in the worker's memory.", lambda: self.memory.held_bytes, unit="By")
+        if (memory := self.memory) is not None:
+            gauge(names.QUESTIONS, "Questions in the worker's memory.", lambda: memory.count)
+            gauge(names.QUESTIONS_BYTES, "Size of the questions in the worker's memory.", lambda: memory.held_bytes, unit="By")
         gauge(names.QUESTIONS_PENDING, "Questions and hits that wait to be stored.", lambda: self.bookkeeper.pending)
         counter(names.QUESTIONS_DROPPED, "Questions and hits for which there was no room.", lambda: self.bookkeeper.dropped)
         skipped = "Requests that did not wait for the semantic cache: too many others did, or it took too long."
@@ -144,6 +166,13 @@ class _Semantics:
 
     def _error(self, at: int) -> float:
         return max((share[at] for _, share in self.judgement.estimates()), default=0.0)
+
+
+def _redis(settings: Settings, embedder: Embedder) -> RedisQuestions:
+    # Imported here: its package is an extra.
+    from farthing.redis.questions import open_questions  # noqa: PLC0415
+
+    return open_questions(settings.redis, dimensions=embedder.dimensions)
 
 
 def _audits(share: float) -> AuditSettings:

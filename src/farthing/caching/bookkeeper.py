@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TypeVar
 from uuid import UUID
 
 import msgspec
 
 from farthing.caching.finder import LocalIndex
+from farthing.caching.pace import Pace
 from farthing.caching.question import Asked
 from farthing.caching.reading import pack, read
 from farthing.errors import FarthingError, InvalidRequest
@@ -29,6 +32,10 @@ _LONGEST_PAUSE_S = 5.0
 _PRUNE_EVERY_S = 60.0
 _SAME = 0.9999
 _Item = TypeVar("_Item")
+
+
+Reused = Callable[[Sequence[ServedHit]], Awaitable[None]]
+"""Tells an index whose reuse the records do not count."""
 
 
 class NewQuestion(msgspec.Struct, kw_only=True):
@@ -54,12 +61,16 @@ class Bookkeeper:
         local: LocalIndex | None,
         store: QuestionIndex,
         records: CacheRecords,
+        reused: Reused,
         settings: SemanticCacheSettings,
+        pace: Pace,
     ) -> None:
+        self._pace = pace
         self._embedder = embedder
         self._local = local
         self._store = store
         self._records = records
+        self._reused = reused
         self._settings = settings
         self._new: deque[NewQuestion] = deque()
         self._unstored: deque[Question] = deque()
@@ -127,12 +138,15 @@ class Bookkeeper:
                     self._unstored.popleft()
         hits = [self._hits[at] for at in range(min(_BATCH, len(self._hits)))]
         if hits:
+            await self._reused(hits)
             await self._records.served(hits)
             for _ in hits:
                 self._hits.popleft()
 
     async def drain(self) -> None:
-        """Write all that waits, at once."""
+        """Write all that waits, at once; what was not embedded by now is forgotten. Raises the store's errors."""
+        await self._embed()
+        self._new.clear()
         while self.pending:
             await self.write()
 
@@ -144,14 +158,23 @@ class Bookkeeper:
             self.dropped += len(batch)
 
     async def _embed(self) -> None:
-        """Move new questions on, embedded, as long as there is room for them."""
-        room = min(_BATCH, self._settings.write_queue - len(self._unstored), len(self._new))
-        batch = [self._new.popleft() for _ in range(room)]
-        without = [one for one in batch if one.asked.encoded is None]
+        """Move new questions on, embedded, as long as there is room for them and the pace allows."""
+        batch: list[NewQuestion] = []
+        without: list[NewQuestion] = []
+        room = self._pace.room()
+        for new in islice(self._new, min(_BATCH, self._settings.write_queue - len(self._unstored))):
+            if new.asked.encoded is None:
+                if len(without) == room:
+                    break
+                without.append(new)
+            batch.append(new)
         if without:
-            for one, encoded in zip(without, await self._embedder.encode([one.asked.text for one in without]), strict=True):
-                one.asked.encoded = encoded
-        made = [question for one in batch if (question := await self._made(one)) is not None]
+            self._pace.take(len(without))
+            for new, encoded in zip(without, await self._embedder.encode([new.asked.text for new in without]), strict=True):
+                new.asked.encoded = encoded
+        for _ in batch:
+            self._new.popleft()
+        made = [question for new in batch if (question := await self._made(new)) is not None]
         if made and self._local is not None:
             await self._local.put(made)
         self._unstored.extend(made)
@@ -162,10 +185,10 @@ class Bookkeeper:
         assert encoded is not None
         if encoded.cut or not any(encoded.vector):
             return None
-        if self._local is not None:
-            for near in await self._local.search(new.tenant, new.asked.partition, encoded.vector, most=1):
-                if near.similarity >= _SAME and near.question.answer_key == new.answer_key:
-                    return None
+        index = self._store if self._local is None else self._local
+        for near in await index.search(new.tenant, new.asked.partition, encoded.vector, most=1):
+            if near.similarity >= _SAME and near.question.answer_key == new.answer_key:
+                return None
         return Question(
             id=new_id(),
             tenant=new.tenant,

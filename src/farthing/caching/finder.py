@@ -8,6 +8,7 @@ from collections.abc import Awaitable
 from typing import Protocol, TypeVar
 from uuid import UUID
 
+from farthing.caching.pace import Pace
 from farthing.caching.question import Asked
 from farthing.errors import FarthingError
 from farthing.ports import Embedder, QuestionIndex, QuestionStore
@@ -29,10 +30,13 @@ class Finder:
     """`local` is this worker's memory of `store`, None where the store is asked each time.
 
     `complete` says that the memory has all that the store has: then what is not in memory is nowhere, and most misses cost nothing.
-    `skipped` counts requests that too many others waited before; `late` those that were not waited for to the end.
+    `skipped` counts requests that were too many for the pace or the line; `late` those that were not waited for to the end.
     """
 
-    def __init__(self, embedder: Embedder, local: LocalIndex | None, store: QuestionIndex, settings: SemanticCacheSettings) -> None:
+    def __init__(
+        self, embedder: Embedder, local: LocalIndex | None, store: QuestionIndex, settings: SemanticCacheSettings, pace: Pace
+    ) -> None:
+        self._pace = pace
         self._embedder = embedder
         self._local = local
         self._store = store
@@ -47,9 +51,10 @@ class Finder:
         in_memory = self._local is not None and self._local.holds(tenant, asked.partition)
         if not in_memory and self._local is not None and self.complete:
             return []
-        if self._waiting >= self._settings.max_waiting:
+        if self._waiting >= self._settings.max_waiting or not self._pace.room():
             self.skipped += 1
             return []
+        self._pace.take()
         self._waiting += 1
         try:
             return await self._look(tenant, asked, most, in_memory=in_memory)

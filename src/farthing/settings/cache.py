@@ -83,6 +83,8 @@ class SemanticCacheSettings(Section):
     """Questions kept in a worker's memory. Beyond either, those that are worth least go."""
     max_rows: Count = 1_000_000
     """Questions kept in PostgreSQL or Redis."""
+    rate: Annotated[float, Field(ge=1, le=1_000_000)] = 100
+    """Questions a second that a worker embeds at most, 4 ms of a core each; requests beyond it go to the model at once."""
     encode_timeout_s: Seconds = 0.1
     """How long a request waits for its question to be embedded; then it goes to the model."""
     search_timeout_s: Seconds = 0.05

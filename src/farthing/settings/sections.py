@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -37,6 +39,53 @@ class DatabaseSettings(Section):
     connect_timeout_s: Seconds = 3
     probe_interval_s: Seconds = 2
     """How often a worker looks whether the database is there, for /readyz."""
+
+
+_REDIS_URL = re.compile(r"(rediss?://[^\s/?#]+/?(0)?|unix://(?:[^\s/?#@]*@)?/[^\s?#]+)(\?[^\s#]*)?")
+_REDIS_OPTIONS = frozenset({"db", "ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"})
+"""What may follow the `?`. Others of redis-py's would undo what the adapter rests on: its time-outs, the check of certificates."""
+
+
+class RedisSettings(Section):
+    """Redis or Valkey with vector search, for the semantic cache. See docs/redis.md. Without a URL there is none."""
+
+    url: SecretStr | None = None
+    """`rediss://user:password@host:6379` with TLS, `redis://…` without, or `unix:///path`."""
+    pool_size: Annotated[int, Field(ge=1, le=1000)] = 8
+    """Connections of each worker at most."""
+    connect_timeout_s: Seconds = 1
+    timeout_s: Seconds = 0.1
+    """How long a search may take; a slower one is a miss."""
+    write_timeout_s: Seconds = 2
+    """How long storing or deleting some hundred questions may take."""
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = "farthing"
+    """Of all keys and of the index, so that several installations may share a Redis."""
+    vector_type: Literal["float32", "float16"] = "float32"
+    """Of the vectors in Redis. `float16` takes half the memory and loses nothing; Valkey, ElastiCache and MemoryDB do not have it."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_one(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        given = value.get_secret_value()
+        found = _REDIS_URL.fullmatch(given)
+        if found is None:
+            msg = "must be a rediss://, redis:// or unix:// URL, and of database 0, the only one that can be searched"
+            raise ValueError(msg)
+        try:
+            _ = urlsplit(given).port
+        except ValueError:
+            msg = "has no valid port"
+            raise ValueError(msg) from None
+        options = dict(parse_qsl(urlsplit(given).query, keep_blank_values=True))
+        if unknown := options.keys() - _REDIS_OPTIONS:
+            msg = f"has options that are not allowed here: {', '.join(sorted(unknown))}; known: {', '.join(sorted(_REDIS_OPTIONS))}"
+            raise ValueError(msg)
+        if options.get("db", "0") != "0":
+            msg = "must be of database 0, the only one that can be searched"
+            raise ValueError(msg)
+        return value
 
 
 class KeySettings(Section):

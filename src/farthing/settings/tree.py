@@ -19,6 +19,7 @@ from farthing.settings.sections import (
     KeySettings,
     LedgerSettings,
     LimitsSettings,
+    RedisSettings,
     ResponsesSettings,
     RetentionSettings,
     ServerSettings,
@@ -32,6 +33,7 @@ class Settings(Section):
     data: Path = Path(".farthing")
     server: ServerSettings = ServerSettings()
     database: DatabaseSettings = DatabaseSettings()
+    redis: RedisSettings = RedisSettings()
     local: LocalSettings = LocalSettings()
     providers: dict[str, AnyProviderSettings] = {}
     models: dict[str, ModelSettings] = {}
