@@ -188,7 +188,7 @@ class Farthing:
             stores.retention,
             stores.responses,
             stores.answers,
-            stores.questions,
+            self._caches.questions,
             stores.records,
             settings.retention,
             settings.server,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -37,7 +36,6 @@ from farthing.types import Request
 if TYPE_CHECKING:
     from farthing.redis.questions import RedisQuestions
 
-_log = logging.getLogger("farthing.cache")
 
 
 class Caches:
@@ -57,8 +55,8 @@ class Caches:
         self._semantics = _Semantics(settings, stores, embedder, cipher, exact, self.errands) if embedder and self.exact else None
         self.semantic = self._semantics.stage if self._semantics else None
         verdicts = self._semantics.verdicts if self._semantics else None
-        index = self._semantics.index if self._semantics else stores.questions
-        self.control = Control(exact, self.semantic, verdicts, stores.answers, index, stores.records, _tenants(stores))
+        self.questions = self._semantics.index if self._semantics else stores.questions
+        self.control = Control(exact, self.semantic, verdicts, stores.answers, self.questions, stores.records, _tenants(stores))
 
     def _kept(self, request: Request, key: bytes, entry: Entry) -> None:
         if self.semantic is not None:
