@@ -17,7 +17,7 @@ from farthing.postgres.migrate import migrate
 from farthing.postgres.pool import Database
 from farthing.postgres.questions import PostgresQuestions
 
-BULK = 200_000
+BULK = 50_000
 """From so many on, PostgreSQL's graph is built when all is there, as an administrator would."""
 
 
