@@ -10,7 +10,8 @@ Guarantee, without any assumption on traffic: over every stretch of answers serv
 Σ upper P(wrong) ≤ δ·served + `cap`, and from the start Σ upper P(wrong) ≤ δ·served + `opening`. For what comes in less what goes out is
 what the account has changed by (less what was lost), and it stays between 0 and `cap`. Where each upper bound holds on average over what
 is served (which is what `calibration` and, behind it, the alarm of `estimate` are for), the expected number of wrong answers is at most
-that, hence their share at most δ in the long run. Bounds of N workers add up, and so do answers: N accounts that each keep it keep
+that, hence their share at most δ in the long run. While `tightening` is below 1, "upper P(wrong)" means the tightened one, and it is the
+measured error that vouches for it. Bounds of N workers add up, and so do answers: N accounts that each keep it keep
 N·`cap` together, with nothing shared.
 
 Rule 2 is the drift-plus-penalty rule for "as many as possible, at most δ wrong on average" (Neely, 2010, Stochastic network optimization,
