@@ -6,12 +6,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from farthing.caching.calibration import Calibration, CalibrationSettings
+from farthing.caching.estimate import ErrorEstimate
+from farthing.caching.explanation import explain
 from farthing.caching.log_odds import mixed, prior_weights, sigmoid, unmixed
 from farthing.caching.risk import RiskBudget, RiskSettings
 from farthing.types import Verdict
@@ -255,6 +258,17 @@ def test_a_score_that_is_none_speaks_for_nothing(score: float) -> None:
     calibration.learn(verdict(0, score=score, same=False))
     assert calibration.assess(score, NOBODY).mean_wrong > 0.99
     assert calibration.assess(math.inf, NOBODY).mean_wrong < 0.01
+
+
+def test_an_explanation_names_what_decided_and_can_be_written_down() -> None:
+    calibration, budget = taught([verdict(0), verdict(1, same=False)]), RiskBudget()
+    budget.tightening = 2.0
+    known = explain(calibration, budget, ErrorEstimate(), score=9.0, question_id=UUID(int=0))
+    assert (known.right, known.wrong, known.admitted) == (1, 1, False)
+    assert known.risk == pytest.approx(2 * known.assessment.upper_wrong)
+    unknown = explain(calibration, budget, ErrorEstimate(), score=-9.0, question_id=NOBODY)
+    assert unknown.risk > unknown.limit == unknown.delta
+    assert msgspec.json.decode(msgspec.json.encode(known))["tenant"]["entries"] == 1
 
 
 @given(log_odds=st.floats(-12, 12), spread=st.floats(0.2, 4), odd=st.floats(0.001, 0.5))
