@@ -29,6 +29,8 @@ from farthing.caching.calibration import Calibration, CalibrationSettings
 from farthing.caching.risk import RiskBudget, RiskSettings
 
 _TIMED = 100_000
+_ENOUGH = 100
+"""With fewer hits than that, their share of errors says nothing."""
 
 
 def main() -> None:
@@ -53,7 +55,7 @@ def measure(name: str, make: Callable[[], World], delta: float, judged: float) -
     risk = RiskSettings(delta=delta)
     online = Online(Verdicts(judged=judged), risk=risk, seed=1)
     ours = replay(make(), online)
-    threshold, fixed = best_threshold(make, max(ours.error, delta))
+    threshold, fixed = best_threshold(make, max(ours.error, delta) if ours.served >= _ENOUGH else delta)
     prior = replay(make(), Prior(CalibrationSettings(), risk))
     low, high = online.estimate.interval()[1:3]
     result = {

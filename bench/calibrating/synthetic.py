@@ -21,12 +21,12 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     topics: int = 12
     entries: int = 40
     repeats: float = 0.5
-    near: tuple[float, float] = (4.5, 1.5)
+    near: tuple[float, float] = (5.0, 1.5)
     far: tuple[float, float] = (-2.0, 2.5)
-    topic_spread: float = 1.0
-    entry_spread: float = 1.2
-    bad: float = 0.03
-    phases: tuple[tuple[float, float], ...] = ((1.0, 0.0), (0.8, -1.0), (1.1, 0.5))
+    topic_spread: float = 0.7
+    entry_spread: float = 1.5
+    bad: float = 0.02
+    phases: tuple[tuple[float, float], ...] = ((1.0, 0.0), (0.9, -0.7), (1.1, 0.4))
     seed: int = 0
 
 

@@ -11,7 +11,8 @@ Thumbs are no sample: who is content says nothing. They enter as what they prove
 corrected or disliked were wrong, up to the `trust` in such a verdict. That can raise the lower bound, and nothing else.
 
 Each bound holds with `confidence` when it is looked at once; looked at all the time, it will be wrong somewhere more often. An alarm that
-is false costs some hits until enough audits have come.
+is false costs some hits until enough audits have come. What audits can see takes its number: at δ = 1%, the alarm rises after about 400
+audits where 2% are wrong, after 130 where 3% are, after 45 where 5% are, and it takes 300 audits without a fault to prove less than 1%.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class ShippedModel(msgspec.Struct, frozen=True, kw_only=True):
     knot: float = 3.0
     spread: _Positive = 2.0
     odd: _Share = 0.06
-    lapse: _Share = 0.001
+    lapse: _Share = 0.002
 
 
 class Population:
@@ -158,11 +158,16 @@ class Population:
         )
 
     def risk(self, score: float, history: EntryHistory | None, penalty: float) -> tuple[float, float]:
-        """P(wrong) and its upper bound, for an entry with a history or (None) for one that nobody knows, and `penalty` log-odds worse."""
-        mean, low = self.log_odds(score)
+        """P(wrong) and its upper bound, for an entry with a history or (None) for one that nobody knows, and `penalty` log-odds worse.
+
+        Line and lapse rate are not both at their worst at once: how far each could be off is added up as independent errors are. The sum
+        still falls when the score rises, since it rises with both P(wrong) by the line and P(wrong) by its lower bound.
+        """
+        odds, low = self.log_odds(score)
         weights = history.weights if history else self.weights
-        lapse, most = self.lapse, self._lapse_high
-        return lapse + (1 - lapse) * mixed(mean - penalty, weights), most + (1 - most) * mixed(low - penalty, weights)
+        mean, high = mixed(odds - penalty, weights), mixed(low - penalty, weights)
+        wrong = self.lapse + (1 - self.lapse) * mean
+        return wrong, min(wrong + math.hypot(high - mean, self._lapse_high - self.lapse), 1.0)
 
     def log_odds(self, score: float) -> tuple[float, float]:
         """Those of an average entry, that is without its shift, and their lower bound."""

@@ -28,7 +28,7 @@ def play(budget: RiskBudget, risks: list[float]) -> list[float]:
     return taken
 
 
-@given(risks=RISKS, delta=DELTAS, cap=st.floats(0.01, 5), most=st.floats(0, 1), opening=st.floats(0, 5))
+@given(risks=RISKS, delta=DELTAS, cap=st.floats(0.01, 5), most=st.floats(1, 50), opening=st.floats(0, 5))
 def test_over_every_stretch_risk_is_at_most_delta_a_piece_and_the_cap(
     risks: list[float], delta: float, cap: float, most: float, opening: float
 ) -> None:
@@ -47,7 +47,7 @@ def test_the_account_is_never_overdrawn_nor_above_its_cap(risks: list[float], de
     for risk in risks:
         play(budget, [risk])
         assert 0 <= budget.account <= cap
-        assert delta <= budget.limit <= max(delta, 0.1) + 1e-12
+        assert delta <= budget.limit <= 10 * delta + 1e-12
 
 
 @given(shares=st.lists(RISKS, min_size=2, max_size=4))
@@ -76,7 +76,7 @@ def test_the_whole_budget_is_spent_on_the_surest_answers() -> None:
 
 
 def test_a_quiet_time_is_not_saved_up() -> None:
-    budget = RiskBudget(RiskSettings(delta=0.01, cap=1.0, most=0.1))
+    budget = RiskBudget(RiskSettings(delta=0.01, cap=1.0, most=10))
     play(budget, [0.0] * 100_000)
     burst = play(budget, [0.09] * 1000)
     assert 0 < sum(burst) - 0.01 * len(burst) <= 1.0
