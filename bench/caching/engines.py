@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import psycopg
+from redis import Redis
 
 from farthing.inprocess.questions import InProcessQuestions
 from farthing.ports import QuestionIndex
@@ -16,9 +17,15 @@ from farthing.postgres.embedded import EmbeddedPostgres
 from farthing.postgres.migrate import migrate
 from farthing.postgres.pool import Database
 from farthing.postgres.questions import PostgresQuestions
+from farthing.redis.engine import Engine as Connections
+from farthing.redis.layout import VectorType
+from farthing.redis.questions import RedisQuestions
+from farthing.testing.redis import RedisServer
 
 BULK = 50_000
 """From so many on, PostgreSQL's graph is built when all is there, as an administrator would."""
+PATIENCE_S = 60.0
+"""Deadlines of Redis: what is measured is how long it takes."""
 
 
 class Engine(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,4 +75,29 @@ async def postgres(size: int) -> AsyncIterator[Engine]:
             await server.stop()
 
 
-ENGINES: dict[str, Callable[[int], AbstractAsyncContextManager[Engine]]] = {"inprocess": inprocess, "postgres": postgres}
+@asynccontextmanager
+async def redis(_size: int, vector_type: VectorType = "float32") -> AsyncIterator[Engine]:
+    with tempfile.TemporaryDirectory(prefix="farthing-bench-") as folder:
+        server = RedisServer(Path(folder))
+        server.start()
+        try:
+            with Redis(port=server.port) as operator:
+                empty = operator.info("memory")["used_memory"]
+                connections = Connections(server.url, wait_s=PATIENCE_S, connect_timeout_s=PATIENCE_S)
+                yield Engine(
+                    index=RedisQuestions(
+                        connections, dimensions=384, vector_type=vector_type, timeout_s=PATIENCE_S, write_timeout_s=PATIENCE_S
+                    ),
+                    held_bytes=lambda: operator.info("memory")["used_memory"] - empty,
+                )
+                await connections.close()
+        finally:
+            server.kill()
+
+
+ENGINES: dict[str, Callable[[int], AbstractAsyncContextManager[Engine]]] = {
+    "inprocess": inprocess,
+    "postgres": postgres,
+    "redis": redis,
+    "redis-float16": lambda size: redis(size, "float16"),
+}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import msgspec
 
+from farthing.errors import SettingsError
 from farthing.ports import (
     AnswerStore,
     BudgetStore,
@@ -67,3 +70,9 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
         database=database,
     )
+
+
+def check_redis(settings: Settings) -> None:
+    """See that the package is there where a Redis is named. Raises `SettingsError`."""
+    if settings.redis.url is not None and find_spec("redis") is None:
+        raise SettingsError("redis.url: needs the redis package: pip install 'farthing[redis]'")

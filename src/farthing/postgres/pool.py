@@ -12,8 +12,8 @@ from psycopg import AsyncConnection, sql
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
+from farthing.breaker import Breaker
 from farthing.errors import FarthingError, Unavailable
-from farthing.postgres.breaker import Breaker
 from farthing.postgres.connection import VECTOR_SCHEMA, Connection, conninfo, cut_off_after
 from farthing.postgres.translate import translated
 
