@@ -80,7 +80,7 @@ class InProcessCacheRecords:
         """See `ports.CacheRecords.forget`."""
         if user_id is None:
             self._forgotten[tenant] = self._clock()
-        of_user = set(self._questions.of_user(tenant, user_id)) if user_id is not None else None
+        of_user = await self._questions.of_user(tenant, user_id) if user_id is not None else None
         hits = [one.request_id for one in self._hits.values() if one.tenant == tenant and (of_user is None or one.question_id in of_user)]
         verdicts = [one.id for one in self._verdicts.values() if one.tenant == tenant and (of_user is None or one.question_id in of_user)]
         for request_id in hits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -66,6 +67,7 @@ class Slots:
         self._numbers: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self._sizes: dict[int, int] = {}
+        self._spare: list[int] = []  # numbers of tenants that have nothing any more
 
     def number(self, tenant: str) -> int | None:
         """The number of a tenant that has questions."""
@@ -85,7 +87,7 @@ class Slots:
             self.top += 1
         number = self._numbers.get(question.tenant)
         if number is None:
-            number = next(free for free in range(1, len(self._numbers) + 2) if free not in self._names)
+            number = self._spare.pop() if self._spare else len(self._numbers) + 1
             self._numbers[question.tenant], self._names[number] = number, question.tenant
         self._sizes[number] = self._sizes.get(number, 0) + 1
         self._ids[16 * slot : 16 * slot + 16] = question.id.bytes
@@ -110,6 +112,7 @@ class Slots:
         self._sizes[number] -= 1
         if not self._sizes[number]:
             del self._sizes[number], self._numbers[self._names.pop(number)]
+            self._spare.append(number)
         self.bytes -= len(self.records[slot]) + OVERHEAD
         self.records[slot] = None
         self.tenants[slot] = 0
@@ -124,6 +127,10 @@ class Slots:
     def has(self, slot: int, name: bytes) -> bool:
         """Whether a slot holds the question with this id."""
         return self._ids[16 * slot : 16 * slot + 16] == name
+
+    def names(self, slots: Sequence[int]) -> bytes:
+        """The ids of the questions in many slots, one after the other."""
+        return np.frombuffer(self._ids, np.uint8).reshape(-1, 16)[slots].tobytes() if slots else b""
 
     def name(self, slot: int) -> bytes:
         """The id of the question in a slot."""
@@ -168,7 +175,8 @@ class Slots:
 
     def expired(self, now: int) -> list[int]:
         """Slots whose questions are."""
-        return np.flatnonzero((self.tenants[: self.top] > 0) & (self.expires[: self.top] <= now)).tolist()
+        found: list[int] = np.flatnonzero((self.tenants[: self.top] > 0) & (self.expires[: self.top] <= now)).tolist()
+        return found
 
     def least(self, number: int) -> list[int]:
         """So many slots whose questions are worth least, least first."""
@@ -178,7 +186,8 @@ class Slots:
         if number < len(used):
             few = np.argpartition(worths, number)[:number] if number else np.empty(0, np.int64)
             used, worths = used[few], worths[few]
-        return [int(slot) for slot in used[np.argsort(worths, kind="stable")]]
+        ordered: list[int] = used[np.argsort(worths, kind="stable")].tolist()
+        return ordered
 
     def best(self, number: int, now: int) -> list[int]:
         """So many slots of live questions that are worth most, most first."""
@@ -187,7 +196,8 @@ class Slots:
         if number < len(used):
             few = np.argpartition(worths, number)[:number] if number else np.empty(0, np.int64)
             used, worths = used[few], worths[few]
-        return [int(slot) for slot in used[np.argsort(worths, kind="stable")]]
+        ordered: list[int] = used[np.argsort(worths, kind="stable")].tolist()
+        return ordered
 
 
 class Leavers:

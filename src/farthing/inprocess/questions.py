@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 else:
     np = Lazily("numpy")
 
-_SLICE = 64
-"""Questions that are handled before others get their turn: a millisecond or two."""
+_SLICE = 16
+"""Questions that are handled before others get their turn: half a millisecond, some where cells must be divided."""
 _LOOSE = 16
 """So many questions of a partition are kept as they are; with one more it gets cells."""
+_STRETCH = 4096
 _END = -1
 _IDS_PER_NOTE = 200
 
@@ -101,13 +102,17 @@ class InProcessQuestions:
 
     async def put(self, questions: Sequence[Question]) -> None:
         """See `ports.QuestionIndex.put`. What is put may be gone at once, when everything else is worth more."""
-        for start in range(0, len(questions), _SLICE):
-            if start:
-                await asyncio.sleep(0)
-            now = self._clock()
-            new = [one for one in questions[start : start + _SLICE] if self._put(one, now)]
-            if self._changes is not None and new:
-                self._changes.publish("questions", ",".join([one.id.hex for one in new]))
+        new: list[str] = []
+        try:
+            for at, question in enumerate(questions):
+                if at % _SLICE == _SLICE - 1:
+                    await asyncio.sleep(0)
+                if self._put(question, self._clock()):
+                    new.append(question.id.hex)
+        finally:
+            if self._changes is not None:
+                for start in range(0, len(new), _IDS_PER_NOTE):
+                    self._changes.publish("questions", ",".join(new[start : start + _IDS_PER_NOTE]))
 
     async def remove(self, tenant: str, ids: Sequence[UUID]) -> int:
         """See `ports.QuestionIndex.remove`."""
@@ -128,7 +133,11 @@ class InProcessQuestions:
         at = self._clock()
         self._flushes.add(tenant, scope, at)
         self._tell(QuestionsGone(tenant=tenant, scope=scope, at=at))
-        return await self._drop_those(tenant, lambda kept: scope.covers(**_facts(kept)))
+        gone = 0
+        async for slot in self._those(tenant, lambda kept: scope.covers(**_facts(kept))):
+            self._drop(slot)
+            gone += 1
+        return gone
 
     async def prune(self, max_rows: int) -> int:
         """See `ports.QuestionIndex.prune`."""
@@ -171,10 +180,9 @@ class InProcessQuestions:
             if slot is not None and self._slots.tenants[slot] == self._slots.number(tenant):
                 self._slots.reused(slot)
 
-    def of_user(self, tenant: str, user_id: str) -> list[UUID]:
+    async def of_user(self, tenant: str, user_id: str) -> set[UUID]:
         """The questions of a user."""
-        slots = self._slots.of(tenant, range(self._slots.top))
-        return [UUID(bytes=self._slots.name(slot)) for slot in slots if self._slots.kept(slot).user_id == user_id]
+        return {UUID(bytes=self._slots.name(slot)) async for slot in self._those(tenant, lambda kept: kept.user_id == user_id)}
 
     def _put(self, question: Question, now: datetime) -> bool:
         if not self._usable(question.vector) or question.expires_at <= now or self._slot(question.id.bytes) is not None:
@@ -286,26 +294,25 @@ class InProcessQuestions:
     def _neighbour(self, slot: int, kept: Kept, vector: bytes, partition: bytes, far: float) -> Neighbour:
         return Neighbour(question=self._slots.question(slot, kept, vector, partition), similarity=1 - far)
 
-    async def _drop_those(self, tenant: str, wanted: Callable[[Kept], bool]) -> int:
-        gone = start = 0
+    async def _those(self, tenant: str, wanted: Callable[[Kept], bool]) -> AsyncIterator[int]:
+        """The slots of those questions of a tenant. Others get their turns meanwhile."""
+        start = 0
         while start < self._slots.top:
-            for at, slot in enumerate(self._slots.of(tenant, range(start, min(start + 4096, self._slots.top)))):
+            for at, slot in enumerate(self._slots.of(tenant, range(start, min(start + _STRETCH, self._slots.top)))):
                 if at % _SLICE == _SLICE - 1:
                     await asyncio.sleep(0)
                 if self._slots.tenants[slot] == self._slots.number(tenant) and wanted(self._slots.kept(slot)):
-                    self._drop(slot)
-                    gone += 1
-            start += 4096
+                    yield slot
+            start += _STRETCH
             await asyncio.sleep(0)
-        return gone
 
     async def _drop_all(self, slots: Sequence[int]) -> None:
         """Drop what is in these slots, unless they have been given to others meanwhile."""
-        names = [self._slots.name(slot) for slot in slots]
-        for at, name in enumerate(names):
+        names = self._slots.names(slots)
+        for at in range(len(slots)):
             if at % _SLICE == _SLICE - 1:
                 await asyncio.sleep(0)
-            slot = self._slot(name)
+            slot = self._slot(names[16 * at : 16 * at + 16])
             if slot is not None:
                 self._drop(slot)
 
