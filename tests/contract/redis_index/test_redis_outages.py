@@ -138,6 +138,25 @@ async def test_after_some_failures_uses_fail_without_trying_until_one_succeeds(o
     await engine.close()
 
 
+async def test_callers_with_deadlines_of_their_own_teach_the_breaker_too(own_redis: RedisServer) -> None:
+    engine = Engine(own_redis.url, failures=2, cooldown_s=_PATIENCE_S)
+    for _ in range(3):
+        running = asyncio.create_task(engine.run([_INFO], limit_s=_PATIENCE_S))
+        await asyncio.sleep(0)
+        running.cancel()  # at once: that says nothing about the engine
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert await engine.run([_INFO], limit_s=_PATIENCE_S)
+    own_redis.freeze()
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.08):
+                await engine.run([_INFO], limit_s=0.1)
+    with pytest.raises(Unavailable, match="away"):
+        await engine.run([_INFO], limit_s=0.1)
+    await engine.close()
+
+
 async def test_a_busy_pool_refuses_without_opening_the_breaker(own_redis: RedisServer) -> None:
     engine = Engine(own_redis.url, pool_size=1, wait_s=0.02, failures=1)
     async with engine.session(limit_s=_PATIENCE_S) as session:
