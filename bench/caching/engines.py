@@ -22,7 +22,7 @@ from farthing.redis.layout import VectorType
 from farthing.redis.questions import RedisQuestions
 from farthing.testing.redis import RedisServer
 
-BULK = 200_000
+BULK = 50_000
 """From so many on, PostgreSQL's graph is built when all is there, as an administrator would."""
 PATIENCE_S = 60.0
 """Deadlines of Redis: what is measured is how long it takes."""

@@ -224,6 +224,32 @@ class CacheRecords(Protocol):
         """Delete the oldest hits and verdicts beyond these numbers. Returns how many went."""
 
 
+class CacheControl(Protocol):
+    """What people do with the caches: empty them, ask why, say that an answer was wrong. Results are plain JSON objects."""
+
+    async def flush(self, tenant: str | None, scope: CacheScope) -> Json:
+        """Delete cached answers and questions in a scope, of one tenant or (None) of all, in every worker. Says how many.
+
+        Answers to requests under way are not kept. Raises the stores' errors; a second call does what the first could not.
+        """
+
+    async def explain(self, request: Request) -> Json:
+        """What would be done with this request, and why, without doing it: no model is called, nothing is kept or counted."""
+
+    async def hear(self, tenant: str, request_id: UUID, *, right: bool, by: Literal["thumb", "correction"]) -> Json:
+        """What a person says of the answer that a request got from the semantic cache. Idempotent.
+
+        Says what followed and, when the cached answer was found bad, which requests it went to. Raises `NotFound` when the request was
+        not answered by the semantic cache.
+        """
+
+    async def hits(self, tenant: str, question_id: UUID, limit: int) -> Json:
+        """The requests that the answer of a cached question went to, newest first."""
+
+    async def stats(self) -> Json:
+        """How much there is, and how the semantic cache does, tenant by tenant."""
+
+
 class ResponseStore(Protocol):
     """Turns of conversations (/v1/responses). A turn past `expires_at` counts as absent, and so does another tenant's."""
 
@@ -398,9 +424,9 @@ class Encoded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A text as the semantic cache reads it.
 
     `vector` is the sentence's embedding, int8, one byte for each dimension, scaled so that the largest component is 127 or -127: cosines
-    do not see the scale. `words` holds one row of int8 for each token, [CLS] and [SEP] left out, projected to few dimensions and scaled
-    likewise; `spans` where each of these tokens is in the text (start and end, in characters). `cut`: the text was longer than the model
-    reads.
+    do not see the scale. `words` holds one row for each token, [CLS] and [SEP] left out: a byte that says how rare the token is (0 to 255),
+    then its vector, projected to few dimensions, int8, scaled likewise. `spans` says where each of these tokens is in the text (start and
+    end, in characters). `cut`: the text was longer than the model reads.
     """
 
     vector: bytes

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from farthing.errors import InvalidRequest
 from farthing.http.admin_keys import NAME
 from farthing.http.admin_wire import KEY_ID, body_of, guarded, json_response, known_parameters, span
-from farthing.ports import AnswerStore, CacheRecords, QuestionStore, ResponseStore, RetentionStore
+from farthing.ports import AnswerStore, CacheRecords, QuestionIndex, ResponseStore, RetentionStore
 from farthing.settings import RetentionSettings, ServerSettings
 from farthing.types import CacheScope, Json, RetentionPolicy, utc_now
 
@@ -42,7 +42,7 @@ class RetentionDoors:
         retention: RetentionStore,
         responses: ResponseStore,
         answers: AnswerStore,
-        questions: QuestionStore,
+        questions: QuestionIndex,
         records: CacheRecords,
         settings: RetentionSettings,
         server: ServerSettings,

@@ -16,7 +16,7 @@ from farthing.inprocess.lazily import Lazily
 from farthing.inprocess.question_slots import Kept, Leavers, Slots, micros
 from farthing.inprocess.slot_table import SlotTable
 from farthing.inprocess.stores import InProcessChanges
-from farthing.types import CacheScope, Neighbour, Question, QuestionsGone, utc_now
+from farthing.types import CacheScope, Neighbour, Question, QuestionsGone, ServedHit, utc_now
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,6 +67,16 @@ class InProcessQuestions:
     def held_bytes(self) -> int:
         """Memory that the questions take, about."""
         return self._slots.bytes
+
+    @property
+    def count(self) -> int:
+        """Questions that are held, those that expired a moment ago included."""
+        return self._slots.count
+
+    def holds(self, tenant: str, partition: bytes) -> bool:
+        """Whether there may be a live question in a partition of a tenant. At once."""
+        number = self._slots.number(tenant)
+        return number is not None and ((number, partition) in self._large or next(self._chain(number, partition), None) is not None)
 
     async def search(self, tenant: str, partition: bytes, vector: bytes, *, most: int) -> list[Neighbour]:
         """See `ports.QuestionIndex.search`. Exact in partitions of up to some thousand questions."""
@@ -148,6 +158,11 @@ class InProcessQuestions:
         now = micros(self._clock())
         slots = [self._slot(one.bytes) for one in ids]
         return [self._question(slot) for slot in slots if slot is not None and self._slots.expires[slot] > now]
+
+    async def served(self, hits: Sequence[ServedHit]) -> None:
+        """Answers of these questions were given again: see `reused`."""
+        for hit in hits:
+            self.reused(hit.tenant, [hit.question_id])
 
     def reused(self, tenant: str, ids: Iterable[UUID]) -> None:
         """The answers to these questions of a tenant were given again: they are worth more. Unknown ones are ignored."""

@@ -22,10 +22,11 @@ _NOTICE_BYTES = 7900
 # Worth changes only when reuse has doubled (see `types.question_worth`): the other updates touch no index.
 _SERVED = f"""
 WITH stored AS (
-  INSERT INTO farthing.cache_hits (request_id, question_id, tenant, score, saved_microusd, at)
+  INSERT INTO farthing.cache_hits (request_id, question_id, answer_key, tenant, score, saved_microusd, at)
   SELECT g.* FROM unnest(
-    %(requests)s::uuid[], %(questions)s::uuid[], %(tenants)s::text[], %(scores)s::float8[], %(saved)s::bigint[], %(ats)s::timestamptz[]
-  ) AS g(request_id, question_id, tenant, score, saved_microusd, at)
+    %(requests)s::uuid[], %(questions)s::uuid[], %(keys)s::bytea[], %(tenants)s::text[], %(scores)s::float8[], %(saved)s::bigint[],
+    %(ats)s::timestamptz[]
+  ) AS g(request_id, question_id, answer_key, tenant, score, saved_microusd, at)
   WHERE NOT {covered("cache_hits", "g", "g.at", by_user=False)}
   ON CONFLICT (request_id) DO NOTHING
   RETURNING tenant, question_id
@@ -38,7 +39,7 @@ UPDATE farthing.questions q SET
   reuse = q.reuse + l.times, worth = q.worth + floor(log(2, 1 + q.reuse + l.times)) - floor(log(2, 1 + q.reuse))
 FROM locked l WHERE q.id = l.id
 """  # noqa: S608  # all parts are ours
-_HIT_COLUMNS = "request_id, question_id, tenant, score, saved_microusd, at"
+_HIT_COLUMNS = "request_id, question_id, answer_key, tenant, score, saved_microusd, at"
 _HITS = f"""
 SELECT {_HIT_COLUMNS} FROM farthing.cache_hits WHERE tenant = %s AND question_id = %s ORDER BY at DESC, request_id DESC LIMIT %s
 """  # noqa: S608  # the same
@@ -47,7 +48,7 @@ _ADD = f"""
 INSERT INTO farthing.cache_verdicts (id, tenant, question_id, request_id, same, by, score, served, audit, at)
 SELECT g.* FROM unnest(
   %(ids)s::uuid[], %(tenants)s::text[], %(questions)s::uuid[], %(requests)s::uuid[], %(same)s::boolean[], %(by)s::text[],
-  %(scores)s::float8[], %(served)s::boolean[], %(audit)s::boolean[], %(ats)s::timestamptz[]
+  %(scores)s::float8[], %(served)s::boolean[], %(audit)s::float8[], %(ats)s::timestamptz[]
 ) AS g(id, tenant, question_id, request_id, same, by, score, served, audit, at)
 WHERE NOT {covered("cache_hits", "g", "g.at", by_user=False)}
 ON CONFLICT (id) DO NOTHING
@@ -92,6 +93,7 @@ class PostgresCacheRecords:
         values = {
             "requests": [hit.request_id for hit in hits],
             "questions": [hit.question_id for hit in hits],
+            "keys": [hit.answer_key for hit in hits],
             "tenants": [hit.tenant for hit in hits],
             "scores": [hit.score for hit in hits],
             "saved": [hit.saved_microusd for hit in hits],

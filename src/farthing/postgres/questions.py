@@ -24,15 +24,15 @@ _PAGE = 250
 _IDS_PER_NOTICE = 150
 _NOTICE_BYTES = 7900
 """NOTIFY carries less than 8,000."""
-_LOOSE = 1000
+_LOOSE = 250
 """So many questions of a partition are compared one by one. What a partition has beyond them is found through the graph."""
 
 _COLUMNS = """q.id, q.tenant, q.partition, q.namespace, q.user_id, q.tags, q.vector, q.payload, q.answer_key, q.request_id, q.cost_microusd,
   q.created_at, q.expires_at"""
 # The graph holds the crowded questions of all partitions; a scan of it goes on until enough are of the one that is asked for, or
-# `max_scan_tuples` were looked at. Without sorting the planner cannot prefer to read and sort a whole large partition.
+# `max_scan_tuples` were looked at. Without sorting and reading all, the planner cannot prefer to read a whole large partition or table.
 _TUNE = """
-SET LOCAL enable_sort = off; SET LOCAL hnsw.ef_search = 100; SET LOCAL hnsw.iterative_scan = relaxed_order;
+SET LOCAL enable_sort = off; SET LOCAL enable_seqscan = off; SET LOCAL hnsw.ef_search = 100; SET LOCAL hnsw.iterative_scan = relaxed_order;
 SET LOCAL hnsw.max_scan_tuples = 20000
 """
 _OURS = "tenant = %(tenant)s AND partition = %(partition)s"
@@ -113,7 +113,7 @@ _bytes = struct.Struct(f"{DIMENSIONS}b")
 class PostgresQuestions:
     """`ports.QuestionStore` on `farthing.questions`. News for other workers (channel `questions`) are told in the same transaction.
 
-    In partitions of up to a thousand questions the nearest are found exactly; in larger ones through a graph that all tenants share, in
+    In partitions of up to 250 questions the nearest are found exactly; in larger ones through a graph that all tenants share, in
     which a question may be missed (see docs/schema.md). Row-level security checks the tenant of what is found once more.
     """
 

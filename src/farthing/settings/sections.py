@@ -88,37 +88,6 @@ class RedisSettings(Section):
         return value
 
 
-class ExactCacheSettings(Section):
-    """The exact cache. See docs/cache.md for what is part of its key."""
-
-    enabled: bool = True
-    ttl_s: Annotated[float, Field(gt=0, le=31_536_000)] = 86_400
-    max_temperature: Annotated[float, Field(ge=0, le=2)] = 2
-    """Requests hotter than this are not cached; a request that names no temperature counts as 1."""
-    max_bytes: Count = 16 * 2**20
-    """Answers kept in a worker's memory."""
-    max_entry_bytes: Count = 2**20
-    max_chunks: Count = 20_000
-    """A stream of more chunks is not kept."""
-    follow_timeout_s: Seconds = 60
-    """How long a request waits for an identical one that is under way, before it asks the model itself."""
-    max_rows: Count = 200_000
-    """Answers kept in PostgreSQL."""
-    max_known_keys: Count = 100_000
-    """Keys of answers in PostgreSQL that a worker remembers; a miss among them asks nobody."""
-    read_timeout_s: Seconds = 0.1
-    write_queue: Count = 2048
-    """Answers that wait to be written to PostgreSQL. When it is full, new ones stay in this worker's memory only."""
-    write_rate: Count = 100
-    """Answers a second that a worker writes to PostgreSQL at most: under a flood of new questions the database is not the victim."""
-
-
-class CacheSettings(Section):
-    """The caches."""
-
-    exact: ExactCacheSettings = ExactCacheSettings()
-
-
 class KeySettings(Section):
     """Virtual keys."""
 

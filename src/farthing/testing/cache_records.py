@@ -38,8 +38,8 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
 
 def served_hit(seed: str, clock: Clock, **facts: Any) -> ServedHit:
     """A request that was answered now with the answer to `question("q")`."""
-    usual = {"request_id": _id("request", seed), "question_id": question_id("q"), "tenant": "acme", "score": 2.5, "saved_microusd": 7}
-    return ServedHit(**{**usual, "at": clock.now, **facts})
+    usual = {"request_id": _id("request", seed), "question_id": question_id("q"), "answer_key": bytes(32), "tenant": "acme"}
+    return ServedHit(**{**usual, "score": 2.5, "saved_microusd": 7, "at": clock.now, **facts})
 
 
 def verdict(seed: str, clock: Clock, **facts: Any) -> Verdict:
@@ -114,7 +114,7 @@ class CacheRecordsContract:
         verdicts = [
             verdict("a", recorded.clock),
             verdict("b", recorded.clock, same=False, by="thumb", score=-3.25, at=recorded.clock.now + _SECOND),
-            verdict("c", recorded.clock, tenant="rival", by="shadow", served=False, audit=True, at=recorded.clock.now + 2 * _SECOND),
+            verdict("c", recorded.clock, tenant="rival", by="shadow", served=False, audit=0.25, at=recorded.clock.now + 2 * _SECOND),
         ]
         assert set(await recorded.records.add_verdicts(verdicts)) == {one.id for one in verdicts}
         assert await recorded.records.verdicts(10) == verdicts[::-1]

@@ -296,10 +296,15 @@ async def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
 
 
 async def test_a_plain_role_that_may_create_roles_can_set_a_new_server_up(embedded: EmbeddedPostgres) -> None:
+    """All but pgvector, which takes a superuser."""
     with psycopg.connect(embedded.uri, autocommit=True) as admin:
         admin.execute("CREATE ROLE landlord LOGIN CREATEROLE")
         admin.execute("CREATE DATABASE flat OWNER landlord")
     url = embedded.uri.replace("postgres@/postgres", "landlord@/flat")
+    with pytest.raises(SettingsError, match="CREATE EXTENSION IF NOT EXISTS vector"):
+        await migrate(url)
+    with psycopg.connect(embedded.uri.replace("@/postgres", "@/flat"), autocommit=True) as admin:
+        admin.execute("CREATE EXTENSION vector")
     assert await migrate(url)
     database = Database(url, wait_s=5.0)
     await database.open()

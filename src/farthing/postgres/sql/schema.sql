@@ -224,6 +224,7 @@ CREATE INDEX questions_vector ON farthing.questions USING hnsw (vector halfvec_c
 CREATE TABLE farthing.cache_hits (
   request_id uuid PRIMARY KEY,
   question_id uuid NOT NULL,
+  answer_key bytea NOT NULL,
   tenant text NOT NULL,
   score double precision NOT NULL,
   saved_microusd bigint NOT NULL,
@@ -241,7 +242,7 @@ CREATE TABLE farthing.cache_verdicts (
   by text NOT NULL,
   score double precision NOT NULL,
   served boolean NOT NULL,
-  audit boolean NOT NULL,
+  audit double precision NOT NULL,
   at timestamptz NOT NULL
 );
 CREATE INDEX cache_verdicts_tenant_at ON farthing.cache_verdicts (tenant, at);

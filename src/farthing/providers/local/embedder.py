@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,11 @@ from functools import partial
 from pathlib import Path
 
 from farthing.errors import FarthingError, InvalidRequest, Overloaded, Unavailable
-from farthing.providers.local.sentence_encoder import SentenceEncoder
+from farthing.ports import Encoded
+from farthing.providers.local.sentence_encoder import Sentence, SentenceEncoder
+
+VERSION = "all-MiniLM-L6-v2 int8, words 28 v1"
+"""Model and quantisation, projection of the words. Changes with any of them: what is stored under another version is never compared."""
 
 _Batch = list[tuple["_Call", int]]
 """Which text (by its place in its call) of which call."""
@@ -35,8 +40,10 @@ class OnnxEmbedder:
         max_batch: int = 32,
         max_batch_tokens: int = 1024,
         max_queue: int = 1024,
+        version: str = VERSION,
     ) -> None:
         self.dimensions = dimensions
+        self.version = version
         self._encoder = SentenceEncoder(model, tokenizer, max_tokens=max_tokens, max_batch_tokens=max_batch_tokens)
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="local-embedder")
         self._max_tokens = max_tokens
@@ -46,7 +53,7 @@ class OnnxEmbedder:
         self._max_queue = max_queue
         self._calls: deque[_Call] = deque()  # those with waiting texts, the next one to be served first
         self._queued = 0
-        self._running: dict[asyncio.Future[tuple[list[list[float]], list[int]]], _Batch] = {}
+        self._running: dict[asyncio.Future[list[Sentence]], _Batch] = {}
         self._closed = False
         self.batches = 0
 
@@ -61,9 +68,20 @@ class OnnxEmbedder:
         Raises `Overloaded` when the queue is full, `InvalidRequest` when the call alone would not fit into an empty one, and
         `Unavailable` when the model cannot be loaded or the embedder is closed.
         """
+        sentences = await self._read(texts)
+        return [sentence.vector for sentence in sentences], sum(sentence.tokens for sentence in sentences)
+
+    async def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """The texts as the semantic cache reads them, in order. Raises as `embed` does."""
+        return [
+            Encoded(vector=_int8(sentence.vector), words=sentence.words, spans=sentence.spans, cut=sentence.cut)
+            for sentence in await self._read(texts)
+        ]
+
+    async def _read(self, texts: Sequence[str]) -> list[Sentence]:
         self._admit(len(texts))
         if not texts:
-            return [], 0
+            return []
         call = _Call(texts, asyncio.get_running_loop().create_future())
         self._calls.append(call)
         self._queued += len(texts)
@@ -73,7 +91,7 @@ class OnnxEmbedder:
             await call.done
         finally:
             self._drop(call)
-        return call.vectors, call.tokens
+        return [call.read[index] for index in range(len(texts))]
 
     async def aclose(self) -> None:
         """Cancel what waits, wait for what is being computed, stop the threads, and let go of the model."""
@@ -124,7 +142,7 @@ class OnnxEmbedder:
         """Three bytes of UTF-8 a token fits English and Chinese alike; the encoder counts for itself and splits what is too much."""
         return min(self._max_tokens, 2 + len(text[: 3 * self._max_tokens].encode("utf-8", "replace")) // 3)
 
-    def _settle(self, run: asyncio.Future[tuple[list[list[float]], list[int]]]) -> None:
+    def _settle(self, run: asyncio.Future[list[Sentence]]) -> None:
         """Give the results of a batch to its calls, and start the next."""
         batch = self._running.pop(run)
         if run.cancelled():
@@ -134,8 +152,8 @@ class OnnxEmbedder:
             for call, _ in batch:
                 call.fail(error)
         else:
-            for (call, index), vector, tokens in zip(batch, *run.result(), strict=True):
-                call.receive(index, vector, tokens)
+            for (call, index), sentence in zip(batch, run.result(), strict=True):
+                call.receive(index, sentence)
         self._pump()
 
     def _drop(self, call: _Call) -> None:
@@ -152,23 +170,25 @@ class _Call:
     def __init__(self, texts: Sequence[str], done: asyncio.Future[None]) -> None:
         self.texts = texts
         self.done = done
-        self.vectors: list[list[float]] = [[] for _ in texts]
-        self.tokens = 0
+        self.read: dict[int, Sentence] = {}
         self.next = 0
-        self._missing = len(texts)
 
     @property
     def waiting(self) -> int:
         return len(self.texts) - self.next
 
-    def receive(self, index: int, vector: list[float], tokens: int) -> None:
-        self.vectors[index] = vector
-        self.tokens += tokens
-        self._missing -= 1
-        if not self._missing and not self.done.done():
+    def receive(self, index: int, sentence: Sentence) -> None:
+        self.read[index] = sentence
+        if len(self.read) == len(self.texts) and not self.done.done():
             self.done.set_result(None)
 
     def fail(self, error: BaseException) -> None:
         if not self.done.done():
             known = error if isinstance(error, FarthingError) else Unavailable(f"the local embedder failed: {error}")
             self.done.set_exception(known)
+
+
+def _int8(vector: Sequence[float]) -> bytes:
+    """Scaled so that the largest component is 127 or -127. Cosines are off by less than 0.002."""
+    scale = 127.0 / max(max(vector), -min(vector), 1e-12)
+    return array("b", [round(component * scale) for component in vector]).tobytes()

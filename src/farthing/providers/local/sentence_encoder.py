@@ -1,4 +1,4 @@
-"""all-MiniLM-L6-v2 on ONNX Runtime: texts in, unit vectors out. Blocking; `embedder` calls it from its threads.
+"""all-MiniLM-L6-v2 on ONNX Runtime: texts in, unit vectors and word rows out. Blocking; `embedder` calls it from its threads.
 
 Pooling is the model's own: the mean of the token vectors under the attention mask, then L2 normalisation (Reimers and Gurevych,
 Sentence-BERT, 2019, https://arxiv.org/abs/1908.10084; `1_Pooling/config.json` and `modules.json` of the model).
@@ -12,7 +12,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from farthing.errors import Unavailable
+from farthing.providers.local.word_rows import WordRows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +24,16 @@ if TYPE_CHECKING:
 
 _LONGEST_WORD = 100  # WordPiece reads a longer word as one [UNK]: so many characters can hide behind one token
 _LARGE_TOKENS = 512  # 50 ms of computing: beside it, the millisecond of giving memory back is nothing
+
+
+class Sentence(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A text, read. `vector` has unit length, `tokens` counts [CLS] and [SEP] too. `words`, `spans`, `cut`: see `ports.Encoded`."""
+
+    vector: list[float]
+    tokens: int
+    words: bytes
+    spans: tuple[tuple[int, int], ...]
+    cut: bool
 
 
 class SentenceEncoder:
@@ -36,20 +49,29 @@ class SentenceEncoder:
         self._max_tokens = max_tokens
         self._max_batch_tokens = max_batch_tokens
         self._lock = threading.Lock()
-        self._loaded: tuple[Tokenizer, Any] | None = None
+        self._loaded: tuple[Tokenizer, Any, WordRows] | None = None
 
-    def encode(self, texts: Sequence[str]) -> tuple[list[list[float]], list[int]]:
-        """One vector and one token count per text, in order. Raises `Unavailable` when the model cannot be loaded."""
-        tokenizer, session = self._load()
-        encodings = [tokenizer.encode(self._readable(text)) for text in texts]
+    def encode(self, texts: Sequence[str]) -> list[Sentence]:
+        """The texts, read, in order. Raises `Unavailable` when the model cannot be loaded."""
+        tokenizer, session, words = self._load()
+        readable = [self._readable(text) for text in texts]
+        encodings = [tokenizer.encode(text) for text in readable]
         counts = [len(encoding.ids) for encoding in encodings]
-        vectors: list[list[float]] = [[] for _ in texts]
+        sentences: dict[int, Sentence] = {}
         for group in groups_within(counts, self._max_batch_tokens):
-            for index, vector in zip(group, self._infer(session, [encodings[index] for index in group]).tolist(), strict=True):
-                vectors[index] = vector
+            vectors, tokens = self._infer(session, [encodings[index] for index in group])
+            for row, index in enumerate(group):
+                encoding = encodings[index]
+                sentences[index] = Sentence(
+                    vector=vectors[row].tolist(),
+                    tokens=counts[index],
+                    words=words.rows(encoding.ids[1:-1], tokens[row, 1 : counts[index] - 1]),
+                    spans=tuple(encoding.offsets[1:-1]),
+                    cut=bool(encoding.overflowing) or len(readable[index]) < len(texts[index]),
+                )
         if sum(counts) > _LARGE_TOKENS:
             _give_back_freed_memory()
-        return vectors, counts
+        return [sentences[index] for index in range(len(texts))]
 
     def unload(self) -> None:
         """Let go of the model's memory. The next call loads it again."""
@@ -61,8 +83,8 @@ class SentenceEncoder:
         """Without lone surrogates, which are not UTF-8, and without what no token can come from before the cut."""
         return text[: self._max_tokens * _LONGEST_WORD].encode("utf-8", "replace").decode()
 
-    def _infer(self, session: Any, encodings: Sequence[Encoding]) -> NDArray[np.float32]:
-        """Unit vectors, shape (texts, dimensions)."""
+    def _infer(self, session: Any, encodings: Sequence[Encoding]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Unit vectors, shape (texts, dimensions), and the vectors of the tokens, shape (texts, longest, dimensions)."""
         import numpy as np  # noqa: PLC0415 - 20 MB that a gateway without local embeddings does without
 
         width = max(len(encoding.ids) for encoding in encodings)
@@ -71,17 +93,17 @@ class SentenceEncoder:
         for row, encoding in enumerate(encodings):
             ids[row, : len(encoding.ids)] = encoding.ids
             mask[row, : len(encoding.ids)] = 1
-        tokens = session.run(None, {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)})[0]
+        tokens: NDArray[np.float32] = session.run(None, {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)})[0]
         weights = mask[:, :, None].astype(np.float32)
         means = (tokens * weights).sum(axis=1) / weights.sum(axis=1)  # never 0: [CLS] and [SEP] are always there
         unit: NDArray[np.float32] = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
-        return unit
+        return unit, tokens
 
-    def _load(self) -> tuple[Tokenizer, Any]:
+    def _load(self) -> tuple[Tokenizer, Any, WordRows]:
         with self._lock:
             if self._loaded is None:
                 try:
-                    self._loaded = self._open_tokenizer(), self._open_session()
+                    self._loaded = self._open_tokenizer(), self._open_session(), WordRows.load()
                 except Exception as error:  # the libraries raise bare Exceptions; whatever it is, there is no embedder now
                     raise Unavailable(f"the local embedding model cannot be loaded: {error}", retry_after_s=5.0) from error
                 _give_back_freed_memory()
