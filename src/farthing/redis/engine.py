@@ -124,13 +124,13 @@ class Engine:
 
     @contextmanager
     def _impatience(self, limit_s: float) -> Iterator[None]:
-        """Learn from a caller whose own deadline comes before ours: who gives up after half of it has seen that nothing comes."""
+        """Learn from a caller whose own deadline comes before ours: who gives up after a quarter of it has seen that nothing comes."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
             yield
         except asyncio.CancelledError:
-            if loop.time() - began >= limit_s / 2:
+            if loop.time() - began >= limit_s / 4:
                 self._breaker.failed()
             raise
 
