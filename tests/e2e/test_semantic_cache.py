@@ -1,4 +1,4 @@
-"""The semantic cache as users meet it: the same question in other words is answered at once; another question, or another tenant's, never is."""
+"""The semantic cache as users meet it: the same question in other words is answered at once; another one, or another tenant's, never is."""
 
 from __future__ import annotations
 
