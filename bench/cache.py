@@ -1,6 +1,6 @@
 """How fast the semantic cache's back ends find a question, how much memory each question takes, and how often the nearest is found.
 
-    python bench/cache.py [--sizes 1000,100000,1000000] [--engines inprocess,postgres] [--searches 1000]
+    python bench/cache.py [--sizes 1000,100000,1000000] [--engines inprocess,postgres,redis,redis-float16] [--searches 1000]
 
 Prints a table, then one JSON line. Hits are searches for near paraphrases of what is there, misses searches for other questions; both
 without the embedding. All questions are in one partition, which is the hard case; `--apart` adds partitions of one question each, for

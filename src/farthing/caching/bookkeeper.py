@@ -172,9 +172,9 @@ class Bookkeeper:
             self._pace.take(len(without))
             for new, encoded in zip(without, await self._embedder.encode([new.asked.text for new in without]), strict=True):
                 new.asked.encoded = encoded
-        for _ in batch:
-            self._new.popleft()
         made = [question for new in batch if (question := await self._made(new)) is not None]
+        for _ in batch:  # not before: an index that is away cannot say whether it knows them
+            self._new.popleft()
         if made and self._local is not None:
             await self._local.put(made)
         self._unstored.extend(made)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
 
 from redis.asyncio import Connection, ConnectionPool
@@ -107,7 +107,7 @@ class Engine:
     async def session(self, *, limit_s: float) -> AsyncIterator[Session]:
         """One connection, for at most `limit_s` from when there is one. What it watches is forgotten at the end."""
         async with self._place():
-            with translated(), self._breaker.attempt():
+            with translated(), self._breaker.attempt(), self._impatience(limit_s):
                 async with asyncio.timeout(self._connect_timeout_s):
                     connection: Connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
                 try:
@@ -121,6 +121,18 @@ class Engine:
                     raise
                 finally:
                     await self._pool.release(connection)
+
+    @contextmanager
+    def _impatience(self, limit_s: float) -> Iterator[None]:
+        """Learn from a caller whose own deadline comes before ours: who gives up after a quarter of it has seen that nothing comes."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            yield
+        except asyncio.CancelledError:
+            if loop.time() - began >= limit_s / 4:
+                self._breaker.failed()
+            raise
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:

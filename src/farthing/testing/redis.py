@@ -7,16 +7,21 @@ an OpenSSL that newer systems do not have.
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from farthing.errors import SettingsError
+
+RUNS_HERE = sys.platform == "linux" and platform.machine() == "x86_64"
+"""Whether there are wheels for this machine. Elsewhere tests that need the server are skipped."""
 
 _START_S = 20.0
 _STOP_S = 10.0

@@ -13,9 +13,11 @@ from farthing.redis.engine import Command, Engine
 from farthing.redis.questions import RedisQuestions
 from farthing.redis.translate import AWAY, TABLE, translate, translated
 from farthing.testing.questions import DIMENSIONS, partition, question, vector
-from farthing.testing.redis import RedisServer
+from farthing.testing.redis import RUNS_HERE, RedisServer
 from farthing.testing.stores import Clock
 from farthing.types import CacheScope, Question, ServedHit, new_id
+
+pytestmark = pytest.mark.skipif(not RUNS_HERE, reason="there are no wheels of Redis for this machine")
 
 _PATIENCE_S = 30.0
 _HANG_S = 10.0
@@ -44,7 +46,9 @@ async def _until_found(questions: RedisQuestions, sought: bytes) -> None:
 
 async def _every_use_is_unavailable(questions: RedisQuestions, clock: Clock) -> None:
     one = question("one", clock)
-    hit = ServedHit(request_id=new_id(), question_id=one.id, tenant="acme", score=1.0, saved_microusd=1, at=clock.now)
+    hit = ServedHit(
+        request_id=new_id(), question_id=one.id, answer_key=one.answer_key, tenant="acme", score=1.0, saved_microusd=1, at=clock.now
+    )
     for use in (
         lambda: questions.search("acme", partition(), one.vector, most=3),
         lambda: questions.put([one]),
@@ -138,6 +142,25 @@ async def test_after_some_failures_uses_fail_without_trying_until_one_succeeds(o
     await engine.close()
 
 
+async def test_callers_with_deadlines_of_their_own_teach_the_breaker_too(own_redis: RedisServer) -> None:
+    engine = Engine(own_redis.url, failures=2, cooldown_s=_PATIENCE_S)
+    for _ in range(3):
+        running = asyncio.create_task(engine.run([_INFO], limit_s=_PATIENCE_S))
+        await asyncio.sleep(0)
+        running.cancel()  # at once: that says nothing about the engine
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert await engine.run([_INFO], limit_s=_PATIENCE_S)
+    own_redis.freeze()
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.08):
+                await engine.run([_INFO], limit_s=0.1)
+    with pytest.raises(Unavailable, match="away"):
+        await engine.run([_INFO], limit_s=0.1)
+    await engine.close()
+
+
 async def test_a_busy_pool_refuses_without_opening_the_breaker(own_redis: RedisServer) -> None:
     engine = Engine(own_redis.url, pool_size=1, wait_s=0.02, failures=1)
     async with engine.session(limit_s=_PATIENCE_S) as session:
@@ -173,7 +196,9 @@ async def test_a_cluster_of_one_shard_serves(tmp_path: Path, clock: Clock) -> No
             for one in ones:
                 (near,) = await questions.search(one.tenant, partition(), one.vector, most=1)
                 assert near.question == one
-            hit = ServedHit(request_id=new_id(), question_id=ones[2].id, tenant="t0", score=1.0, saved_microusd=1, at=clock.now)
+            hit = ServedHit(
+                request_id=new_id(), question_id=ones[2].id, answer_key=b"", tenant="t0", score=1.0, saved_microusd=1, at=clock.now
+            )
             await questions.served([hit])
             assert await questions.remove("t1", [ones[1].id]) == 1
             assert await questions.forget("t0", CacheScope(user_id="ann")) == 1
