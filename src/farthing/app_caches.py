@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from farthing.redis.questions import RedisQuestions
 
 
-
 class Caches:
     """`exact` and `semantic` are the stages, None where they are off. `errands` go through the stages, once they are there.
 

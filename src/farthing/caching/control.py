@@ -68,6 +68,9 @@ class Control:
             "personal": asked is not None and asked.user_id is not None,
             "delta": asked.delta if asked else None,
             "candidates": [_shown(one) for one in decision.considered],
+            "decision": msgspec.to_builtins(self._semantic.explanation(request.principal.tenant, asked, decision.best))
+            if asked is not None and decision.best is not None
+            else None,
         }
 
     async def hear(self, tenant: str, request_id: UUID, *, right: bool, by: Literal["thumb", "correction"]) -> Json:
@@ -112,6 +115,5 @@ def _shown(one: Considered) -> Json:
         "score": round(one.score, 3),
         "p_wrong": round(one.assessment.mean_wrong, 5),
         "p_wrong_at_most": round(one.assessment.upper_wrong, 5),
-        "evidence": msgspec.to_builtins(one.evidence),
-        "calibration": msgspec.to_builtins(one.assessment),
+        "evidence": {name: round(value, 4) for name, value in one.evidence.named.items()},
     }

@@ -17,6 +17,7 @@ from farthing.caching.calibration import Assessment, Calibration
 from farthing.caching.entries import EntryHistory
 from farthing.caching.estimate import ErrorEstimate, ErrorShare
 from farthing.caching.evidence import Evidence, compare
+from farthing.caching.explanation import Explanation, explain
 from farthing.caching.question import Asked
 from farthing.caching.reading import read, unpack
 from farthing.caching.risk import RiskBudget, RiskSettings
@@ -41,9 +42,13 @@ class Considered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """What was decided, and why. `best` is what was accepted, or would have been accepted first; `considered` all that were looked at."""
+    """What was decided, and why. `best` is what was accepted, or would have been accepted first; `considered` all that were looked at.
+
+    `withheld`: it would have been accepted, if answers had not been wrong too often lately.
+    """
 
     accepted: bool
+    withheld: bool = False
     why: str
     best: Considered | None = None
     considered: tuple[Considered, ...] = ()
@@ -116,7 +121,12 @@ class Judgement:
             return Decision(accepted=True, why=why, best=best, considered=tuple(considered))
         dead = "its answer was found wrong; " if best.assessment.dead else ""
         why = f"{dead}P(wrong) may be {risk.risk(best.assessment):.4f}, above the limit of now {risk.limit:.4f} (delta {asked.delta:g})"
-        return Decision(accepted=False, why=why, best=best, considered=tuple(considered))
+        return Decision(accepted=False, withheld=risk.withholds(best.assessment), why=why, best=best, considered=tuple(considered))
+
+    def explain(self, tenant: str, delta: float, best: Considered) -> Explanation:
+        """Every number that goes into the decision on a candidate."""
+        state = self._of(tenant)
+        return explain(state.calibration, state.risk(delta), state.estimate, score=best.score, question_id=best.question.id)
 
     def served(self, tenant: str, asked: Asked, best: Considered, request_id: UUID) -> float:
         """Book a hit. Returns what `types.Verdict.audit` is if it was chosen for an audit, else 0."""

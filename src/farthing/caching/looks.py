@@ -76,15 +76,7 @@ class Looks:
         cached = entry.text()
         if cached is None:
             return
-        hit = ServedHit(
-            request_id=request.id,
-            question_id=best.question.id,
-            answer_key=best.question.answer_key,
-            tenant=request.principal.tenant,
-            score=best.score,
-            saved_microusd=entry.cost_microusd,
-            at=utc_now(),
-        )
+        hit = hit_of(request, best)
 
         def done(answer: Answer | None) -> None:
             fresh = _said(answer)
@@ -93,10 +85,18 @@ class Looks:
 
         self.shadowed += self._errands.send(second_look(request), done)
 
-    async def _compare(self, request: Request, text: str, hit: ServedHit, answers: tuple[str, str], share: float) -> None:
+    def at_withheld(self, request: Request, text: str, best: Considered, entry: Entry | None, answer: Answer) -> None:
+        """Compare what would have been given, but for the alarm, with what the model said: so the alarm ends when it is over."""
+        cached, fresh = entry.text() if entry else None, _said(answer)
+        if cached is not None and fresh is not None:
+            self._begin(self._compare(request, text, hit_of(request, best), (cached, fresh), served=False))
+
+    async def _compare(
+        self, request: Request, text: str, hit: ServedHit, answers: tuple[str, str], share: float = 1.0, *, served: bool = True
+    ) -> None:
         same = await self._same(request, text, *answers)
         if same is not None:
-            verdict = msgspec.structs.replace(of_hit(hit, same=same, by="shadow"), audit=share)
+            verdict = msgspec.structs.replace(of_hit(hit, same=same, by="shadow"), audit=share, served=served)
             await self._verdicts.try_add(verdict, hit.answer_key)
 
     async def _same(self, request: Request, text: str, cached: str, fresh: str) -> bool | None:
@@ -181,6 +181,20 @@ class Looks:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def hit_of(request: Request, best: Considered) -> ServedHit:
+    """The record of a hit."""
+    question = best.question
+    return ServedHit(
+        request_id=request.id,
+        question_id=question.id,
+        answer_key=question.answer_key,
+        tenant=request.principal.tenant,
+        score=best.score,
+        saved_microusd=question.cost_microusd,
+        at=utc_now(),
+    )
 
 
 def _said(answer: Answer | None) -> str | None:

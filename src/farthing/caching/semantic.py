@@ -6,19 +6,21 @@ question's own key: were the cached answer found wrong, its copies would have to
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 
 from farthing.caching.bookkeeper import Bookkeeper, NewQuestion
 from farthing.caching.entry import Entry
 from farthing.caching.errands import Errands, renewal
 from farthing.caching.estimate import ErrorShare
+from farthing.caching.explanation import Explanation
 from farthing.caching.finder import Finder
 from farthing.caching.judgement import Considered, Decision, Judgement
-from farthing.caching.looks import Looks
+from farthing.caching.looks import Looks, hit_of
 from farthing.caching.question import Asked, Unfit, question_of
 from farthing.pipeline.stage import Next
 from farthing.settings import CacheSettings
-from farthing.types import Answer, Request, ServedHit, Source, utc_now
+from farthing.types import Answer, Request, Source, utc_now
 
 Stored = Callable[[str, bytes], Awaitable[Entry | None]]
 """The kept answer of a tenant under a key."""
@@ -67,7 +69,11 @@ class SemanticCache:
             await self._finder.lost(tenant, decision.best.question.id)
         answer = await following(request)
         if decision.best is not None and not decision.accepted:
-            self._looks.at_near_miss(request, asked.text, decision.best)
+            if decision.withheld:
+                entry = await self._stored(tenant, decision.best.question.answer_key)
+                self._looks.at_withheld(request, asked.text, decision.best, entry, answer)
+            else:
+                self._looks.at_near_miss(request, asked.text, decision.best)
         return answer
 
     async def consider(self, request: Request) -> tuple[Asked | None, Decision | Unfit]:
@@ -82,28 +88,21 @@ class SemanticCache:
         most = self._settings.semantic.neighbours
         return self._judgement.decide(tenant, asked, await self._finder.near(tenant, asked, most=most + 1), most=most)
 
+    def explanation(self, tenant: str, asked: Asked, best: Considered) -> Explanation:
+        """Every number that goes into the decision on a candidate."""
+        return self._judgement.explain(tenant, asked.delta, best)
+
     def estimates(self) -> list[tuple[str, ErrorShare]]:
         """The measured share of wrong answers among those served, of each tenant where there is any."""
         return self._judgement.estimates()
 
     def _hit(self, request: Request, asked: Asked, best: Considered, entry: Entry) -> Answer:
-        now = utc_now()
         share = self._judgement.served(request.principal.tenant, asked, best, request.id)
         self.saved_us += entry.took_us
-        self._bookkeeper.note(
-            ServedHit(
-                request_id=request.id,
-                question_id=best.question.id,
-                answer_key=best.question.answer_key,
-                tenant=request.principal.tenant,
-                score=best.score,
-                saved_microusd=entry.cost_microusd,
-                at=now,
-            )
-        )
+        self._bookkeeper.note(hit_of(request, best))
         if share > 0:
             self._looks.at_hit(request, asked.text, best, entry, share)
-        if entry.fresh_until < now.timestamp():
+        if entry.fresh_until < time.time():
             self._errands.send(renewal(request), lambda _: None)
         return entry.answer(Source.SEMANTIC, stream=request.stream)
 
