@@ -131,7 +131,7 @@ async def test_a_store_that_is_away_or_slow_costs_hits_and_nothing_else(embedder
 async def test_an_embedder_that_is_slow_is_not_waited_for(embedder: Embedder) -> None:
     slow = Slow(embedder)
     slow.gate.set()
-    async with SemanticHouse(slow, encode_timeout_s=0.05, max_waiting=2) as house:
+    async with SemanticHouse(slow, encode_timeout_s=0.5, max_waiting=2) as house:
         await house.ask(ASK)
         await house.settle(known=1)
         slow.gate.clear()
