@@ -53,7 +53,21 @@ OPENERS = (
 
 FILLERS_BEFORE = ("", "", "", "please, ", "hi, ", "hello, ", "hey ", "so ", "ok, ", "quick question: ", "in general, ", "can anyone tell me: ", "i wonder, ", "just asking, ",
                   "could you tell me, ", "excuse me, ", "help: ", "question: ")  # fmt: skip
-FILLERS_AFTER = ("", "", "", "", " please", " thanks", " exactly", " actually", ", any help?", ", any ideas?", ", please help", " nowadays", ", thank you")
+FILLERS_AFTER = (
+    "",
+    "",
+    "",
+    "",
+    " please",
+    " thanks",
+    " exactly",
+    " actually",
+    ", any help?",
+    ", any ideas?",
+    ", please help",
+    " nowadays",
+    ", thank you",
+)
 
 QUALIFIERS = (
     "in India", "in the US", "in Germany", "in Canada", "in Japan", "in Europe", "in London", "in New York", "in Australia", "in Mumbai", "in China", "in Brazil", "for free",
@@ -186,7 +200,16 @@ def _down(text: str) -> str:
     return text if text.startswith("I ") else text[0].lower() + text[1:]
 
 
-BENIGN: tuple[tuple[Edit, float], ...] = ((opener, 3), (synonym, 3), (filler, 1.5), (casing, 1.5), (typo, 1), (article, 1), (contraction, 0.7), (reorder, 2))
+BENIGN: tuple[tuple[Edit, float], ...] = (
+    (opener, 3),
+    (synonym, 3),
+    (filler, 1.5),
+    (casing, 1.5),
+    (typo, 1),
+    (article, 1),
+    (contraction, 0.7),
+    (reorder, 2),
+)
 
 
 class Harmful:
@@ -243,7 +266,11 @@ def swap(text: str, rng: Random) -> str | None:
     first, second = sorted(rng.sample(range(len(places)), 2))
     a, b = places[first], places[second]
     between = text[a.end() : b.start()].strip().lower()
-    if a.group().lower() == b.group().lower() or between in {"and", "or", "", "vs", "versus", ","} or re.search(r"differen|between|differ", text):
+    if (
+        a.group().lower() == b.group().lower()
+        or between in {"and", "or", "", "vs", "versus", ","}
+        or re.search(r"differen|between|differ", text)
+    ):
         return None
     return text[: a.start()] + b.group() + text[a.end() : b.start()] + a.group() + text[b.end() :]
 

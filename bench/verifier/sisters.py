@@ -72,7 +72,9 @@ def _of_part(data: Path, index: Path, ranks: Mapping[str, int], most_rank: int) 
         if ranks.get(word, most_rank) >= most_rank or "_" in word or not offsets:
             continue
         same = {other for offset in offsets for other in words[offset]}
-        near = {w for parent in above[offsets[0]] for child in below[parent] if senses_first(child, words[child], senses) for w in words[child]}
+        near = {
+            w for parent in above[offsets[0]] for child in below[parent] if senses_first(child, words[child], senses) for w in words[child]
+        }
         near = {w for w in near if w not in same and w.isalpha() and ranks.get(w, most_rank) < most_rank and not w.startswith(word[:4])}
         if near and len(near) <= 60:
             found[word] = near

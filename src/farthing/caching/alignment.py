@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from farthing.caching.reading import CONTENT, Reading
+from farthing.caching.reading import CONTENT, FULL, Reading
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -17,7 +17,7 @@ class Side(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     `content`: the places of its content words (of all words when it has none). `best`: for each word the similarity of the word of the
     other question that is nearest to it. `loose`: the content words that the other question does not have. `weights`: how informative
-    each word is, 0.17 to 1.
+    each word is, 0.17 to 1; `weight` their sum over the content.
     """
 
     words: tuple[str, ...]
@@ -26,6 +26,7 @@ class Side(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     best: list[float]
     loose: list[int]
     weights: list[float]
+    weight: float
 
 
 class Alignment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -43,7 +44,7 @@ class Alignment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 def align(one: Reading, other: Reading) -> Alignment:
     """Align two questions that have words."""
-    similar = _units(one) @ _units(other).T
+    similar = (_rows(one) @ _rows(other).T) * (1 / FULL**2)
     contents = _content(one), _content(other)
     pairs = _pairs(one, other, *contents)
     taken = set(pairs.values())
@@ -55,25 +56,24 @@ def align(one: Reading, other: Reading) -> Alignment:
     )
 
 
-def _side(reading: Reading, content: list[int], best: NDArray[np.float32], paired: set[int] | object) -> Side:
+def _side(reading: Reading, content: list[int], best: NDArray[np.float32], paired: Container[int]) -> Side:
+    weights = [_WEIGHTS[rarity] for rarity in reading.rarity]
     return Side(
         words=reading.words,
         marks=reading.marks,
         content=content,
         best=best.tolist(),
-        loose=[place for place in content if place not in paired],  # type: ignore[operator]
-        weights=[_WEIGHTS[rarity] for rarity in reading.rarity],
+        loose=[place for place in content if place not in paired],
+        weights=weights,
+        weight=sum([weights[place] for place in content]),
     )
 
 
 _WEIGHTS: Final = tuple(max(rarity, 40) / 237 for rarity in range(256))
 
 
-def _units(reading: Reading) -> NDArray[np.float32]:
-    rows = np.frombuffer(reading.vectors, np.int8).reshape(len(reading.words), -1).astype(np.float32)
-    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-    unit: NDArray[np.float32] = rows / np.maximum(lengths, 1e-9)[:, None]
-    return unit
+def _rows(reading: Reading) -> NDArray[np.float32]:
+    return np.frombuffer(reading.vectors, np.int8).reshape(len(reading.words), -1).astype(np.float32)
 
 
 def _content(reading: Reading) -> list[int]:

@@ -6,111 +6,89 @@ All of it is symmetric: it does not matter which of the two was asked and which 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from farthing.caching import guards
 from farthing.caching.alignment import Alignment, Side, align
-from farthing.caching.facts import quantities_agree
-from farthing.caching.reading import CONTENT, FIRST, NAME, QUANTIFIER, Reading
+from farthing.caching.lexicon import CREDENTIALS, HELP_NOUNS, RESET, WISHES
+from farthing.caching.reading import CONTENT, FIRST, Reading
 
 NAMES: Final = (
     "similarity",  # cosine of the sentences
     "shared_least",  # share of the content, by information, that the other question has too: of the side that has less of it
-    "shared_most",
     "loose_most",  # content words that the other question does not have: of the side with more of them
     "loose_least",
-    "covered_least",  # mean similarity of content words to their nearest, weighted by information
-    "covered_most",
+    "covered_most",  # mean similarity of content words to their nearest, weighted by information: of the better side
     "weakest",  # the content word that fits worst
-    "weakest_other",
+    "weakest_other",  # the same of the side that fits better
     "missing_most",  # of loose words: information times what is missing to a full similarity
     "missing_sum",
-    "missing_least",
-    "rarest_loose",
-    "rarest_loose_other",
-    "substitute_least",  # similarity among loose words of both sides: a synonym, or another thing
-    "substitute_most",
-    "all_covered_least",  # as covered, over all words alike
+    "all_covered_least",  # mean similarity of all words alike to their nearest
     "all_covered_most",
-    "kept_least",  # words that both have: how alike they are in their places
-    "kept_mean",
-    "kept",  # how many these are
-    "inversions",  # share of these in another order
-    "inverted",  # how many, at most six
+    "kept",  # content words that both have
     "function_words",  # Jaccard
-    "bigrams",  # Jaccard
+    "trigrams",  # of letters, Jaccard
     "length",  # words of the shorter
     "length_ratio",
     "content",  # content words of the shorter
-    "content_difference",
-    "trigrams",  # of letters, Jaccard
-    "ask_same",
-    "ask_clash",  # two different question words
-    "why",  # only one asks why
-    "who",  # only one asks who, when or where
-    "negation",  # only one is negated
-    "quantifiers",  # how many only one has
-    "first_person_differs",
-    "first_person",
-    "loose_names",
-    "quantities",  # they differ
-    "opposites",
     "last",  # similarity of the last content words
-    "first",  # and of the first
+    "ask_same",
+    "first_person",  # in either
     "rarest",  # how rare the rarest content word is, of the side where it is less so
     "rarity",  # mean
+    "wish",  # a customer's wish for the same, in other words
 )
 """The names of `Evidence.values`, in order."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What was found. `values`: see `NAMES`. `veto` says, for people, why the answer must not be used; None when nothing forbids it.
+    """What was found. `values`: see `NAMES`; empty after a veto.
 
-    `identical`: the same words in the same order. Then there is nothing to weigh.
+    `veto` says, for people, why the answer must not be used; None when nothing forbids it. `identical`: the same words in the same order.
+    Then there is nothing to weigh.
     """
 
     similarity: float
-    values: tuple[float, ...]
+    values: tuple[float, ...] = ()
     veto: str | None = None
     identical: bool = False
 
     @property
     def named(self) -> dict[str, float]:
-        """The values by name; empty when the questions could not be aligned."""
+        """The values by name."""
         return dict(zip(NAMES, self.values, strict=False))
 
 
 def compare(asked: Reading, known: Reading, similarity: float) -> Evidence:
     """Compare two questions. `similarity` is the cosine of their sentence vectors."""
-    identical = asked.words == known.words and asked.codes == known.codes and bool(asked.words) and not asked.cut and not known.cut
-    unreadable = None if identical else guards.unreadable(asked, known)
+    if asked.words == known.words and asked.words and asked.codes == known.codes and not asked.cut and not known.cut:
+        return Evidence(similarity=similarity, identical=True)
+    unreadable = guards.unreadable(asked, known)
     if unreadable is not None:
-        return Evidence(similarity=similarity, values=(), veto=unreadable)
+        return Evidence(similarity=similarity, veto=unreadable)
     alignment = align(asked, known)
-    return Evidence(
-        similarity=similarity,
-        values=_values(asked, known, alignment, similarity),
-        veto=None if identical else guards.veto(asked, known, alignment),
-        identical=identical,
-    )
+    veto = guards.veto(asked, known, alignment)
+    if veto is not None:
+        return Evidence(similarity=similarity, veto=veto)
+    return Evidence(similarity=similarity, values=_values(asked, known, alignment, similarity))
 
 
 def _values(asked: Reading, known: Reading, alignment: Alignment, similarity: float) -> tuple[float, ...]:
-    sides = alignment.one, alignment.other
+    one, other = alignment.one, alignment.other
     return (
         similarity,
-        *_shared(*sides),
-        *_covered(*sides),
-        *_missing(*sides),
-        *_substitutes(alignment),
-        *_low_high(*(sum(side.best) / len(side.best) for side in sides)),
-        *_kept(alignment),
-        *_wording(*sides),
-        *_asks(asked.ask, known.ask),
-        *_small_words(asked, known, alignment),
-        *_ends(alignment),
+        *_fit(one, other),
+        *_low_high(sum(one.best) / len(one.best), sum(other.best) / len(other.best)),
+        float(sum([place in alignment.pairs for place in one.content])),
+        *_wording(one, other),
+        alignment.similar[one.content[-1]][other.content[-1]],
+        float(asked.ask == known.ask),
+        float(any([mark & FIRST for mark in asked.marks + known.marks])),
+        min(max([one.weights[i] for i in one.content]), max([other.weights[i] for i in other.content])),
+        (one.weight / len(one.content) + other.weight / len(other.content)) / 2,
+        float(_same_wish(asked, known, alignment)),
     )
 
 
@@ -118,111 +96,62 @@ def _low_high(one: float, other: float) -> tuple[float, float]:
     return (one, other) if one <= other else (other, one)
 
 
-def _high_low(one: float, other: float) -> tuple[float, float]:
-    return (one, other) if one >= other else (other, one)
+def _fit(one: Side, other: Side) -> tuple[float, ...]:
+    """How well the content of each is found in the other."""
+    shared, covered, weakest, missing = zip(*map(_fit_of, (one, other)), strict=True)
+    loose = _low_high(len(one.loose), len(other.loose))
+    gaps = missing[0] + missing[1]
+    return min(shared), loose[1], loose[0], max(covered), min(weakest), max(weakest), max(gaps, default=0.0), sum(gaps)
 
 
-def _weight(side: Side, places: Iterable[int]) -> float:
-    return sum([side.weights[place] for place in places])
-
-
-def _shared(one: Side, other: Side) -> tuple[float, ...]:
-    shares = [1 - _weight(side, side.loose) / _weight(side, side.content) for side in (one, other)]
-    return *_low_high(*shares), *_high_low(len(one.loose), len(other.loose))
-
-
-def _covered(one: Side, other: Side) -> tuple[float, ...]:
-    means = [sum([side.weights[i] * side.best[i] for i in side.content]) / _weight(side, side.content) for side in (one, other)]
-    weakest = [min([side.best[i] for i in side.content]) for side in (one, other)]
-    return *_low_high(*means), *_low_high(*weakest)
-
-
-def _missing(one: Side, other: Side) -> tuple[float, ...]:
-    gaps = [[side.weights[i] * (1 - side.best[i]) for i in side.loose] for side in (one, other)]
-    most, least = _high_low(*(max(gap, default=0.0) for gap in gaps))
-    rarest = [max([side.weights[i] for i in side.loose], default=0.0) for side in (one, other)]
-    return most, sum(gaps[0]) + sum(gaps[1]), least, *_high_low(*rarest)
-
-
-def _substitutes(alignment: Alignment) -> tuple[float, float]:
-    """1 when nothing is loose, a half when something is on one side only."""
-    one, other = alignment.one.loose, alignment.other.loose
-    if not one or not other:
-        value = 0.5 if one or other else 1.0
-        return value, value
-    among = [[alignment.similar[i][j] for j in other] for i in one]
-    rows = [max(row) for row in among]
-    columns = [max(column) for column in zip(*among, strict=True)]
-    return min(*rows, *columns), max(rows)
-
-
-def _kept(alignment: Alignment) -> tuple[float, ...]:
-    kept = [(i, alignment.pairs[i]) for i in alignment.one.content if i in alignment.pairs and alignment.one.marks[i] & CONTENT]
-    alike = [alignment.similar[i][j] for i, j in kept]
-    order = [j for _, j in kept]
-    inverted = sum([order[x] > order[y] for x in range(len(order)) for y in range(x + 1, len(order))])
-    pairs = max(1.0, len(order) * (len(order) - 1) / 2)
-    return min(alike, default=0.0), sum(alike) / max(len(alike), 1), len(kept), inverted / pairs, min(inverted, 6)
+def _fit_of(side: Side) -> tuple[float, float, float, list[float]]:
+    weights, best = side.weights, side.best
+    shared = 1 - sum([weights[i] for i in side.loose]) / side.weight
+    covered = sum([weights[i] * best[i] for i in side.content]) / side.weight
+    return shared, covered, min([best[i] for i in side.content]), [weights[i] * (1 - best[i]) for i in side.loose]
 
 
 def _wording(one: Side, other: Side) -> tuple[float, ...]:
-    function_words = [{word for word, mark in zip(side.words, side.marks, strict=True) if not mark & CONTENT} for side in (one, other)]
-    lengths = sorted((len(one.words), len(other.words)))
-    contents = sorted((len(one.content), len(other.content)))
+    small, smaller = ({word for word, mark in zip(side.words, side.marks, strict=True) if not mark & CONTENT} for side in (one, other))
+    short, long = _low_high(len(one.words), len(other.words))
     return (
-        _jaccard(*function_words),
-        _jaccard(*(set(zip(side.words, side.words[1:], strict=False)) for side in (one, other))),
-        lengths[0],
-        lengths[0] / lengths[1],
-        contents[0],
-        contents[1] - contents[0],
+        len(small & smaller) / max(1, len(small | smaller)),
         _jaccard(_trigrams(one.words), _trigrams(other.words)),
+        short,
+        short / long,
+        min(len(one.content), len(other.content)),
     )
 
 
-def _jaccard(one: set[Any], other: set[Any]) -> float:
+def _jaccard(one: set[str], other: set[str]) -> float:
     return len(one & other) / max(1, len(one | other))
 
 
-def _trigrams(words: Sequence[str]) -> set[str]:
+def _trigrams(words: Iterable[str]) -> set[str]:
     text = f" {' '.join(words)} "
     return {text[start : start + 3] for start in range(len(text) - 2)}
 
 
-_DEFINITE: Final = frozenset({"how", "why", "when", "where", "who", "how many", "how much", "how long", "polar"})
-_CIRCUMSTANCES: Final = frozenset({"who", "when", "where"})
-
-
-def _asks(one: str, other: str) -> tuple[float, ...]:
-    return (
-        one == other,
-        one != other and one in _DEFINITE and other in _DEFINITE,
-        (one == "why") != (other == "why"),
-        (one in _CIRCUMSTANCES) != (other in _CIRCUMSTANCES),
-    )
-
-
-def _small_words(asked: Reading, known: Reading, alignment: Alignment) -> tuple[float, ...]:
-    quantifiers = [{word for word, mark in zip(r.words, r.marks, strict=True) if mark & QUANTIFIER} for r in (asked, known)]
-    first = [any(mark & FIRST for mark in reading.marks) for reading in (asked, known)]
-    return (
-        guards.negations(asked) % 2 != guards.negations(known) % 2,
-        len(quantifiers[0] ^ quantifiers[1]),
-        first[0] != first[1],
-        first[0] or first[1],
-        sum(bool(side.marks[place] & NAME) for side in (alignment.one, alignment.other) for place in side.loose),
-        not quantities_agree(asked.quantities, known.quantities),
-        guards.opposed(alignment),
-    )
-
-
-def _ends(alignment: Alignment) -> tuple[float, ...]:
+def _same_wish(asked: Reading, known: Reading, alignment: Alignment) -> bool:
+    """Both want the same done to the same thing, each in its own words for that wish, and nothing else is in either of them."""
     one, other = alignment.one, alignment.other
-    rarest = [max([side.weights[i] for i in side.content]) for side in (one, other)]
-    mean = sum(_weight(side, side.content) / len(side.content) for side in (one, other)) / 2
-    return (
-        alignment.similar[one.content[-1]][other.content[-1]],
-        alignment.similar[one.content[0]][other.content[0]],
-        min(rarest),
-        mean,
-    )
+    if asked.ask in _NO_WISH or known.ask in _NO_WISH or not (one.loose or other.loose):
+        return False
+    if not (_only_wishes(one.words, one.loose) and _only_wishes(other.words, other.loose)):
+        return False
+    wishes = _wishes(asked.words)
+    things = {asked.words[i] for i in alignment.pairs if asked.marks[i] & CONTENT and asked.words[i] not in WISHES}
+    if not things or not wishes or wishes != _wishes(known.words):
+        return False
+    return RESET not in wishes or not things.isdisjoint(CREDENTIALS)
+
+
+def _only_wishes(words: Sequence[str], places: Sequence[int]) -> bool:
+    return all(words[place] in WISHES or words[place] in HELP_NOUNS for place in places)
+
+
+def _wishes(words: Sequence[str]) -> set[int]:
+    return {WISHES[word] for word in words if word in WISHES}
+
+
+_NO_WISH: Final = frozenset({"why", "who", "when", "how many", "how much", "how long", "how often", "how old"})

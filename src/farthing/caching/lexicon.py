@@ -116,6 +116,32 @@ def _fill() -> dict[str, frozenset[str]]:
 
 OPPOSITES = _fill()
 
+_WISHES = """
+reset resetting reseting forgot forgotten forget recover recovery retrieve remember
+cancel cancelling canceling cancelled canceled cancellation terminate terminating end unsubscribe stop
+track tracking status arrived arrive whereabouts
+refund refunds refunded reimbursed reimbursement
+broken fix repair malfunctioning
+crash crashes crashing crashed
+delete deleting deleted remove removing removed erase erasing
+charged billed
+change changing edit editing modify modifying
+invoice invoices receipt receipts
+register registering registration signup
+"""
+
+WISHES: dict[str, int] = {word: number for number, line in enumerate(_WISHES.strip().splitlines()) for word in line.split()}
+"""Words that customers use for one and the same wish, about the same thing."""
+
+RESET = WISHES["reset"]
+CREDENTIALS = _words("password passwords passcode passphrase pin login username user-name credentials")
+"""Who forgot one of these wants to reset it. Of other things that is not so."""
+
+HELP_NOUNS = _words(
+    "link button procedure process steps instructions guide tips advice trouble problem problems issue issues question info"
+)
+"""Words that say only that somebody wants to be helped, next to a wish."""
+
 NUMBER_WORDS = {
     "zero": "0",
     "two": "2",

@@ -34,11 +34,15 @@ _WORD = re.compile(
 _SENTENCE_ENDS: Final = frozenset('.?!:;\n"“(`')
 
 
+FULL: Final = 127.0
+"""The length of a word's row."""
+
+
 class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A question, read.
 
     `text` ends where the embedder stopped reading; `words` are its words in lower case. `vectors` holds one row of int8 for each word,
-    `rarity` and `marks` one byte for each. `quantities`, `codes`, `forms`: see `facts`. `ask` is what is asked for (`how`, `why`, …;
+    all of the same length, `rarity` and `marks` one byte for each. `quantities`, `codes`, `forms`: see `facts`. `ask` is what is asked for (`how`, `why`, …;
     `polar` for yes or no, `tell` for none of them). `cut`: the question goes on after what is here.
     """
 
@@ -171,12 +175,10 @@ def _owners(matches: Sequence[re.Match[str]], spans: Sequence[tuple[int, int]]) 
 
 
 def _scaled(rows: NDArray[np.float32]) -> NDArray[np.int8]:
-    largest = np.maximum(np.abs(rows).max(axis=1, keepdims=True), 1e-9)
-    scaled: NDArray[np.int8] = np.rint(rows * (_FULL / largest)).astype(np.int8)
+    """All rows of the same length, `FULL`: then cosines are plain products."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    scaled: NDArray[np.int8] = np.rint(rows * (FULL / np.maximum(lengths, 1e-9))[:, None]).astype(np.int8)
     return scaled
-
-
-_FULL: Final = 127.0
 
 
 def _marks(text: str, matches: Sequence[re.Match[str]], words: Sequence[str]) -> bytes:

@@ -158,15 +158,11 @@ def score_traffic(seen: Sequence[Asked], asked: Sequence[Asked], verifier: Verif
     best, right = np.empty(len(asked)), np.empty(len(asked), bool)
     for index, question in enumerate(asked):
         cosines = known @ _matrix([question.read.vector])[0]
-        nearest = np.argsort(-cosines, kind="stable")[: candidates + 1]
+        nearest = np.argsort(-cosines, kind="stable")[:candidates]
+        margin = float(cosines[nearest[0]] - cosines[nearest[1]]) if len(nearest) > 1 else None
         odds = [
-            (
-                verifier.score(
-                    compare(question.read.reading, seen[there].read.reading, float(cosines[there])), _margin(cosines, nearest, rank)
-                ),
-                there,
-            )
-            for rank, there in enumerate(nearest[:candidates])
+            (verifier.score(compare(question.read.reading, seen[there].read.reading, float(cosines[there])), margin), there)
+            for there in nearest
         ]
         best[index], chosen = max(odds, key=lambda scored: scored[0])
         right[index] = seen[chosen].intent == question.intent
@@ -231,10 +227,6 @@ def _matrix(vectors: Sequence[bytes]) -> NDArray[np.float32]:
 def _cosine(one: bytes, other: bytes) -> float:
     units = _matrix([one, other])
     return float(units[0] @ units[1])
-
-
-def _margin(cosines: NDArray[np.float32], nearest: NDArray[np.int64], rank: int) -> float | None:
-    return float(cosines[nearest[rank]] - cosines[nearest[rank + 1]]) if rank + 1 < len(nearest) else None
 
 
 def _hits_at(scores: NDArray[np.float64], same: NDArray[np.bool_], wrong: int) -> float:

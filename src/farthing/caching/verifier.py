@@ -31,13 +31,25 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Weights(msgspec.Struct, frozen=True, kw_only=True):
-    """A fitted verifier. `thresholds`: (delta, log-odds) pairs, by rising delta; see `Verifier.threshold`."""
+    """A fitted verifier.
+
+    `base` and `curves` judge pairs as they come; `crowd_base` and `crowd` judge among near neighbours, where the shortest questions are
+    the most ambiguous ones. `crowded` says how much the latter count at a margin (0 to 1), `lenience` by how much the former are let off
+    there. `always` is added to both. `thresholds`: (delta, log-odds) pairs, by rising delta; see `Verifier.threshold`.
+    """
 
     version: str
     base: float
     curves: tuple[Curve, ...]
-    margin: Curve
+    crowd_base: float
+    crowd: tuple[Curve, ...]
+    crowded: Curve
+    lenience: float
+    always: tuple[Curve, ...]
     thresholds: tuple[tuple[float, float], ...]
+
+
+_Sum = list[tuple[int, tuple[float, ...], tuple[float, ...]]]
 
 
 class Verifier:
@@ -45,10 +57,10 @@ class Verifier:
 
     def __init__(self, weights: Weights) -> None:
         self.version = weights.version
-        self._base = weights.base
-        self._curves = [(NAMES.index(curve.name), curve.at, curve.adds) for curve in weights.curves]
-        self._margin = weights.margin
-        self._thresholds = weights.thresholds
+        self._weights = weights
+        self._curves = _placed(weights.curves)
+        self._crowd = _placed(weights.crowd)
+        self._always = _placed(weights.always)
 
     @classmethod
     def load(cls) -> Verifier:
@@ -58,23 +70,39 @@ class Verifier:
     def score(self, evidence: Evidence, margin: float | None = None) -> float:
         """Log-odds that both questions ask the same.
 
-        `margin` is by how much this candidate is nearer than the next one (a difference of cosines); None when that is not known.
+        `margin` is one number for the question that was asked, whichever candidate is scored: by how much (as a difference of cosines)
+        its nearest candidate is nearer than the second; None when there is no second, or when pairs are judged by themselves.
         """
-        if evidence.veto is not None:
+        if evidence.veto is not None or not (evidence.values or evidence.identical):
             return -CERTAIN
         if evidence.identical:
             return CERTAIN
-        total = self._base + sum([bent(evidence.values[place], at, adds) for place, at, adds in self._curves])
-        if margin is not None:
-            total += bent(margin, self._margin.at, self._margin.adds)
-        return max(-CERTAIN, min(CERTAIN, total))
+        weights, values = self._weights, evidence.values
+        odds = _added(weights.base, self._curves, values)
+        crowded = 0.0 if margin is None else bent(margin, weights.crowded.at, weights.crowded.adds)
+        if crowded:
+            among = min(odds + weights.lenience, _added(weights.crowd_base, self._crowd, values))
+            odds = crowded * among + (1 - crowded) * odds
+        return max(-CERTAIN, min(CERTAIN, _added(odds, self._always, values)))
 
     def threshold(self, delta: float) -> float:
         """The log-odds from which a pair is accepted, so that at most a share `delta` of different questions is.
 
         Between the error bounds that were fitted it is interpolated in log(delta); beyond them the nearest holds.
         """
-        return bent(math.log(max(delta, 1e-9)), [math.log(bound) for bound, _ in self._thresholds], [odds for _, odds in self._thresholds])
+        return bent(
+            math.log(max(delta, 1e-9)),
+            [math.log(bound) for bound, _ in self._weights.thresholds],
+            [odds for _, odds in self._weights.thresholds],
+        )
+
+
+def _placed(curves: Sequence[Curve]) -> _Sum:
+    return [(NAMES.index(curve.name), curve.at, curve.adds) for curve in curves]
+
+
+def _added(base: float, curves: _Sum, values: Sequence[float]) -> float:
+    return base + sum([bent(values[place], at, adds) for place, at, adds in curves])
 
 
 def bent(value: float, at: Sequence[float], adds: Sequence[float]) -> float:
