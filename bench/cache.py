@@ -4,7 +4,8 @@
 
 Prints a table, then one JSON line. Hits are searches for near paraphrases of what is there, misses searches for other questions; both
 without the embedding. All questions are in one partition, which is the hard case; `--apart` adds partitions of one question each, for
-their memory. A million questions take minutes in process, and most of an hour in PostgreSQL, which builds its graph.
+their memory. A million questions take minutes in process, and most of an hour in PostgreSQL, which builds its graph when all are there
+(from `BULK` on: `put` then has no part in it). `own_p99_ms` is this thread's own work, for machines that are busy.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from caching.peers import NAMES, measured
 from caching.questions import embedded
 
 BASE = 5000
@@ -34,6 +36,9 @@ def main() -> None:
     arguments.add_argument("--engines", default="inprocess,postgres")
     arguments.add_argument("--searches", type=int, default=1000)
     arguments.add_argument("--apart", action="store_true")
+    arguments.add_argument(
+        "--peer-sizes", default="", help="such as 1000,10000; measure GPTCache and RedisVL, too (bench/peers.sh gptcache redisvl)"
+    )
     arguments.add_argument("--base", type=Path, help="keep the embeddings that vectors are made from in this file (.npy)")
     wanted = arguments.parse_args()
     sizes = [int(size) for size in wanted.sizes.split(",")]
@@ -45,6 +50,9 @@ def main() -> None:
         rows = [_measure(engine, size, common) for engine in wanted.engines.split(",") for size in sizes]
         if wanted.apart:
             rows += [_measure(engine, size, [*common, "--apart"]) for engine in wanted.engines.split(",") for size in sizes]
+        peers = [(name, int(size)) for name in NAMES for size in wanted.peer_sizes.split(",") if size]
+        found = [measured(name, size, wanted.searches, np.load(base)) for name, size in peers]
+    rows += [row for row in found if row is not None]
     machine = {"cpus": os.cpu_count(), "load": os.getloadavg()[0], "python": platform.python_version(), "machine": platform.machine()}
     print(json.dumps({"bench": "cache", "machine": machine, "rows": rows}))
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Install the gateways that bench/gateway.py measures Farthing against, each in its own environment under bench/.peers/ (git-ignored).
-# Nothing of them enters Farthing's own environment. Usage: bench/peers.sh [litellm] [tensorzero] [portkey]   (default: all three)
+# Install what bench/gateway.py and bench/cache.py measure Farthing against, each in its own environment under bench/.peers/ (git-ignored).
+# Nothing of them enters Farthing's own environment. Usage: bench/peers.sh [litellm] [tensorzero] [portkey] [gptcache] [redisvl]
+# (default: the three gateways)
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -8,9 +9,11 @@ peers="$here/.peers"
 python=${PYTHON:-python3}
 mkdir -p "$peers"
 
-# Make a venv and install one requirement into it; uv where there is one (much faster), else pip.
+# Make a venv and install requirements into it; uv where there is one (much faster), else pip.
 venv_with() {
-    local name=$1 requirement=$2 dir="$peers/$1"
+    local name=$1 dir="$peers/$1"
+    shift
+    local requirement="$*"
     if [[ -e "$dir/.installed" && $(<"$dir/.installed") == "$requirement" ]]; then
         echo "$name: $requirement is installed" >&2
         return
@@ -18,9 +21,9 @@ venv_with() {
     echo "$name: installing $requirement into $dir" >&2
     rm -rf "$dir"
     if command -v uv >/dev/null; then
-        uv venv --quiet --python "$python" "$dir" && uv pip install --quiet --python "$dir/bin/python" "$requirement" || return
+        uv venv --quiet --python "$python" "$dir" && uv pip install --quiet --python "$dir/bin/python" "$@" || return
     else
-        "$python" -m venv "$dir" && "$dir/bin/pip" install --quiet --disable-pip-version-check "$requirement" || return
+        "$python" -m venv "$dir" && "$dir/bin/pip" install --quiet --disable-pip-version-check "$@" || return
     fi
     echo "$requirement" >"$dir/.installed"
 }
@@ -28,6 +31,10 @@ venv_with() {
 litellm() { venv_with litellm 'litellm[proxy]==1.106.2'; }
 
 tensorzero() { venv_with tensorzero 'tensorzero==2026.6.0'; }
+
+gptcache() { venv_with gptcache gptcache==0.1.44 faiss-cpu sqlalchemy cachetools; }
+
+redisvl() { venv_with redisvl redisvl==0.28.0; }
 
 portkey() {
     local dir="$peers/portkey" package='@portkey-ai/gateway@1.15.2'
@@ -46,8 +53,8 @@ portkey() {
 failed=0
 for name in "$@"; do
     case $name in
-        litellm | tensorzero | portkey) "$name" || { echo "$name: could not be installed" >&2; failed=1; } ;;
-        *) echo "unknown peer $name (litellm, tensorzero, portkey)" >&2; exit 2 ;;
+        litellm | tensorzero | portkey | gptcache | redisvl) "$name" || { echo "$name: could not be installed" >&2; failed=1; } ;;
+        *) echo "unknown peer $name (litellm, tensorzero, portkey, gptcache, redisvl)" >&2; exit 2 ;;
     esac
 done
 exit "$failed"

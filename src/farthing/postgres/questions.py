@@ -20,7 +20,7 @@ from farthing.types import CacheScope, Neighbour, Question, QuestionsGone, quest
 DIMENSIONS = 384
 _ROWS = 1000
 """Deleted in one transaction, so that nothing holds locks for long."""
-_PAGE = 250
+_PAGE = 100
 _IDS_PER_NOTICE = 150
 _NOTICE_BYTES = 7900
 """NOTIFY carries less than 8,000."""
