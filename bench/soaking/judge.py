@@ -30,7 +30,8 @@ class Verdict(msgspec.Struct, kw_only=True):
     """`wrong`, `lost`, `lost_rows`, `doubled` and `misbilled` must be nothing.
 
     `misbilled`: a row says otherwise than the answer's own headers, or than the provider counted. `died`: tries that ended with their
-    worker; the ledger may not know them, nor what they cost.
+    worker; the ledger may not know them, nor what they cost. `late`: answers that the provider had given whole, and that did not come
+    within the time-out; the ledger says so, and has an estimate of what they cost.
     """
 
     wrong: Finding = msgspec.field(default_factory=Finding)
@@ -41,6 +42,9 @@ class Verdict(msgspec.Struct, kw_only=True):
     died: Finding = msgspec.field(default_factory=Finding)
     died_cost: Counter[str] = msgspec.field(default_factory=Counter)
     """Micro-dollars by tenant that the provider bills and no row knows of."""
+    late: Finding = msgspec.field(default_factory=Finding)
+    late_cost: int = 0
+    """Micro-dollars that the provider bills for the late ones."""
     refused: Counter[str] = msgspec.field(default_factory=Counter)
     exhausted: Counter[str] = msgspec.field(default_factory=Counter)
     told: Counter[str] = msgspec.field(default_factory=Counter)
@@ -188,6 +192,7 @@ class Judge:
         for key, served in answered.items():
             found = billed.get(key, [])
             costs = Counter(row.cost for row in found if row.usage_source == "provider")
+            given_up = sum(row.usage_source == "estimated" and row.error == "upstream_timeout" for row in found)
             spare = len(found) - len(served)
             for one in served:
                 verdict.served_cost += one.cost
@@ -197,6 +202,10 @@ class Judge:
                 elif spare < 0:
                     spare += 1
                     self._unbilled(one)
+                elif given_up:
+                    given_up -= 1
+                    verdict.late_cost += one.cost
+                    verdict.late.add(f"{one.ask_id} at {one.model}: answered for {one.cost} when it had been given up")
                 else:
                     said = [(row.status, row.error, row.usage_source, row.cost) for row in found]
                     verdict.misbilled.add(f"{one.ask_id} at {one.model}: the provider answered for {one.cost}, the ledger says {said}")

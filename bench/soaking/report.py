@@ -65,6 +65,8 @@ def document(
         "misbilled": verdict.misbilled.count,
         "attempts_died_with_worker": verdict.died.count,
         "cost_died_with_worker_microusd": sum(verdict.died_cost.values()),
+        "answers_after_time_out": verdict.late.count,
+        "cost_after_time_out_microusd": verdict.late_cost,
         "ledger": {
             "rows": len(books.rows),
             "final_rows_expected": verdict.rows_expected,
@@ -87,12 +89,13 @@ def document(
         "faults": [_told(window, warm_at) for window in windows],
         "latency_ms": _latencies(asks, windows, warm_at),
         "connection_errors": _connection_errors(asks, windows),
-        "memory": weights.slopes(),
+        "memory": (memory := weights.slopes()),
+        "memory_within_noise": all(row["within_noise"] for row in memory),
         "open_files": _files(weights, warm_at, loaded_until),
         "exit_status_of_farthing": exit_status,
         "examples": {
             name: getattr(verdict, name).examples
-            for name in ("wrong", "lost", "doubled", "lost_rows", "misbilled", "died")
+            for name in ("wrong", "lost", "doubled", "lost_rows", "misbilled", "died", "late")
             if isinstance(getattr(verdict, name), Finding) and getattr(verdict, name).count
         },
     }
@@ -183,7 +186,8 @@ def table(found: dict[str, Any]) -> str:
     """For people."""
     lines = [f"\n{found['requests']} questions in {found['http_requests']} HTTP requests, {found['answered']} answered"]
     lines += [f"  {name:34}{found[name]}" for name in ("by_source", "refused", "exhausted", "streams_broken_with_error_event")]
-    lines += [f"  {name:34}{found[name]}" for name in ("streams_cut_by_worker_death", "attempts_died_with_worker", "connection_errors")]
+    lines += [f"  {name:34}{found[name]}" for name in ("streams_cut_by_worker_death", "attempts_died_with_worker")]
+    lines += [f"  {name:34}{found[name]}" for name in ("answers_after_time_out", "connection_errors")]
     lines += ["", *(f"  {name:34}{found[name]:>8}{'  FAILED' if found[name] else ''}" for name in MUST_BE_ZERO), ""]
     lines += [f"  ledger: {found['ledger']}", f"  budgets: {found['budgets']}", ""]
     lines += [f"  {'':26}{'asked':>8}{'answered':>10}{'p50 ms':>10}{'p99 ms':>10}"]
@@ -195,7 +199,12 @@ def table(found: dict[str, Any]) -> str:
         f"  {fault['fault']:26} at {fault['at_s']:>6} s for {fault['lasted_s']:>5} s, well again after {fault['well_again_after_s']} s"
         for fault in found["faults"]
     ]
-    lines += ["", *(f"  memory {row}" for row in found["memory"]), f"  open files {found['open_files']}"]
+    lines += [
+        "",
+        *(f"  memory {row}" for row in found["memory"]),
+        f"  memory within noise: {found['memory_within_noise']}",
+        f"  open files {found['open_files']}",
+    ]
     for name, examples in found["examples"].items():
         lines += [f"\n{name}:", *(f"  {example}" for example in examples)]
     return "\n".join(lines)

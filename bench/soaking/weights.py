@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import os
+import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,11 @@ from farthing.testing.installation import Installation
 
 _EVERY_S = 0.5
 _YOUNG_S = 30.0
-"""A worker's memory counts from then on: before, its caches and pools fill."""
+"""Before, a worker's caches and pools fill. Of its life after that, the second half counts."""
 _LEAST_SAMPLES = 120
+_BLOCKS = 8
+_SURE = 3.707
+"""Student's t for 7 steps and 99.5 %, one-sided: of 200 workers that do not grow, one is said to."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -48,28 +53,35 @@ class Weights:
         for pid, samples in self.samples.items():
             grown = [(at, megabytes) for at, megabytes, _ in samples if at >= samples[0][0] + _YOUNG_S]
             if len(grown) >= _LEAST_SAMPLES:
-                slope, error = least_squares(grown)
+                late = grown[len(grown) // 2 :]
+                slope, error = drift(late)
                 rows.append(
                     {
                         "pid": pid,
-                        "seconds": round(grown[-1][0] - grown[0][0]),
-                        "first_mb": round(grown[0][1], 1),
-                        "last_mb": round(grown[-1][1], 1),
+                        "seconds": round(late[-1][0] - late[0][0]),
+                        "at_30_s_mb": round(grown[0][1], 1),
+                        "first_mb": round(late[0][1], 1),
+                        "last_mb": round(late[-1][1], 1),
                         "mb_per_minute": round(slope * 60, 3),
                         "standard_error": round(error * 60, 3),
+                        "within_noise": slope <= _SURE * error,
                     }
                 )
         return rows
 
 
-def least_squares(points: list[tuple[float, float]]) -> tuple[float, float]:
-    """Slope of the line through points, and its standard error. The error of neighbouring samples is not independent: it is too small."""
-    n = len(points)
-    mean_x, mean_y = sum(x for x, _ in points) / n, sum(y for _, y in points) / n
-    spread = sum((x - mean_x) ** 2 for x, _ in points)
-    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
-    rest = sum((y - mean_y - slope * (x - mean_x)) ** 2 for x, y in points)
-    return slope, math.sqrt(rest / max(1, n - 2) / spread)
+def drift(points: list[tuple[float, float]]) -> tuple[float, float]:
+    """How fast it goes up on the whole, and the standard error of that.
+
+    Neighbouring samples of a memory are not independent: it stays where it was, and now and then makes a step. So not the samples count
+    but the steps between the medians of eight equal parts, and growth is what those have in common beyond their scatter.
+    """
+    size = len(points) // _BLOCKS
+    blocks = [points[size * at : size * (at + 1)] for at in range(_BLOCKS)]
+    medians = [statistics.median(megabytes for _, megabytes in block) for block in blocks]
+    steps = [later - earlier for earlier, later in itertools.pairwise(medians)]
+    seconds = blocks[1][0][0] - blocks[0][0][0]
+    return statistics.mean(steps) / seconds, statistics.stdev(steps) / math.sqrt(len(steps)) / seconds
 
 
 def _weigh(pid: int) -> tuple[float, int] | None:

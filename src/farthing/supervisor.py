@@ -72,6 +72,8 @@ class Supervisor:
         try:
             await self._start(listener)
             await self._stopping.wait()
+        except OSError as error:  # a full disk, most likely, or no more processes
+            raise SettingsError(f"Farthing cannot start on the data folder {self._settings.data}: {error.strerror or error}") from error
         finally:
             listener.close()  # the workers close theirs: who comes now is refused, not kept waiting
             await self._stop()

@@ -62,6 +62,7 @@ class HomeDatabase:
         if task.done():
             task.result()
         elif not tried.is_set():
+            tried.set()  # nobody waits for the first try any more: what it fails of is said, and tried again
             _log.warning("the database is not ready after %.0f s; going on without it until it is", _PATIENCE_S)
 
     async def stop(self) -> None:
@@ -145,5 +146,9 @@ class HomeDatabase:
 
 def _write_secret(path: Path, text: str) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(fd, "w", encoding="utf-8") as file:
-        file.write(text + "\n")
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+    except OSError:
+        path.unlink()  # an empty one would be taken for the key by the next start
+        raise

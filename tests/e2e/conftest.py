@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from probes import Probe
 
 from farthing.testing.installation import Installation
 from farthing.testing.upstream import ScriptedUpstream, serve_in_thread
+
+Lasting = Callable[[Installation], Installation]
 
 
 @pytest.fixture(scope="session")
@@ -43,31 +46,44 @@ def scripted(upstream: ScriptedUpstream, **more: object) -> dict[str, object]:
 
 
 @pytest.fixture(scope="session")
-def gateway(folders: Path, upstream: ScriptedUpstream) -> Iterator[Installation]:
+def lasting(folders: Path, upstream: ScriptedUpstream) -> Iterator[Lasting]:
+    """Starts an installation for all tests. At the end all are stopped at the same time: each waits for this and that."""
+    del folders, upstream  # which go after them
+    running: list[Installation] = []
+
+    def start(made: Installation) -> Installation:
+        made.start()
+        running.append(made)
+        return made
+
+    yield start
+    with ThreadPoolExecutor(max(1, len(running))) as pool:
+        list(pool.map(Installation.stop, running))
+
+
+@pytest.fixture(scope="session")
+def gateway(folders: Path, upstream: ScriptedUpstream, lasting: Lasting) -> Installation:
     """One worker in front of the scripted upstream."""
-    with Installation(folders / "gateway", scripted(upstream)) as running:
-        yield running
+    return lasting(Installation(folders / "gateway", scripted(upstream)))
 
 
 @pytest.fixture(scope="session")
-def local(folders: Path) -> Iterator[Installation]:
+def local(folders: Path, lasting: Lasting) -> Installation:
     """As `make up` starts it: embedded PostgreSQL and the local models."""
-    with Installation(folders / "local") as running:
-        yield running
+    return lasting(Installation(folders / "local"))
 
 
 @pytest.fixture(scope="session")
-def crowd(folders: Path, upstream: ScriptedUpstream) -> Iterator[Installation]:
+def crowd(folders: Path, upstream: ScriptedUpstream, lasting: Lasting) -> Installation:
     """Two workers, the scripted upstream and the local model; `either` is the local model with the upstream behind it."""
     settings = scripted(upstream, local={"restart_wait_s": 0.05})
     deployments = [{"provider": "local", "upstream_model": "smollm2-135m"}, {"provider": "up", "upstream_model": "fast", "weight": 0}]
     settings["models"]["either"] = {"deployments": deployments}  # type: ignore[index]  # as `scripted` makes it
-    with Installation(folders / "crowd", settings, workers=2) as running:
-        yield running
+    return lasting(Installation(folders / "crowd", settings, workers=2))
 
 
 @pytest.fixture(scope="session")
-def books(folders: Path, upstream: ScriptedUpstream) -> Iterator[Installation]:
+def books(folders: Path, upstream: ScriptedUpstream, lasting: Lasting) -> Installation:
     """Models at known prices, one at genai-prices' own, one that nobody prices, and one that has to fall back twice."""
     plain = {"input_usd_per_1m": 1, "output_usd_per_1m": 2}
     prices = {
@@ -93,8 +109,7 @@ def books(folders: Path, upstream: ScriptedUpstream) -> Iterator[Installation]:
         "up": {"kind": "openai_compatible", "base_url": upstream.base_url},
         "nowhere": {"kind": "openai_compatible", "base_url": "http://127.0.0.1:9/v1", "connect_timeout_s": 1, "cooldown": {"failures": 99}},
     }
-    with Installation(folders / "books", {"local": {"enabled": False}, "providers": providers, "models": models}) as running:
-        yield running
+    return lasting(Installation(folders / "books", {"local": {"enabled": False}, "providers": providers, "models": models}))
 
 
 @pytest.fixture
@@ -119,7 +134,7 @@ async def async_sdk(gateway: Installation) -> AsyncIterator[AsyncOpenAI]:
 
 
 @pytest.fixture(scope="session")
-def strict(folders: Path, upstream: ScriptedUpstream) -> Iterator[Installation]:
+def strict(folders: Path, upstream: ScriptedUpstream, lasting: Lasting) -> Installation:
     """As `gateway`, but impatient: all time-outs are short, answers small, and no attempt is repeated."""
     settings = scripted(
         upstream,
@@ -129,8 +144,7 @@ def strict(folders: Path, upstream: ScriptedUpstream) -> Iterator[Installation]:
     )
     provider = settings["providers"]["up"]  # type: ignore[index]  # as `scripted` makes it
     provider |= {"first_token_timeout_s": 0.7, "idle_timeout_s": 0.7, "total_timeout_s": 5, "max_response_bytes": 2**20, "retries": 0}
-    with Installation(folders / "strict", settings) as running:
-        yield running
+    return lasting(Installation(folders / "strict", settings))
 
 
 @pytest.fixture
@@ -146,7 +160,7 @@ def strict_probe(strict: Installation, upstream: ScriptedUpstream) -> Probe:
 
 
 @pytest.fixture(scope="session")
-def fleet(folders: Path, upstream: ScriptedUpstream) -> Iterator[Installation]:
+def fleet(folders: Path, upstream: ScriptedUpstream, lasting: Lasting) -> Installation:
     """Models with several ways to be answered. Each deployment is known to the upstream by a name of its own, such as `first`."""
 
     def provider(**more: object) -> dict[str, object]:
@@ -184,8 +198,7 @@ def fleet(folders: Path, upstream: ScriptedUpstream) -> Iterator[Installation]:
             "vectors": {"deployments": [deployment("vectors")], "kind": "embeddings"},
         },
     }
-    with Installation(folders / "fleet", settings) as running:
-        yield running
+    return lasting(Installation(folders / "fleet", settings))
 
 
 @pytest.fixture

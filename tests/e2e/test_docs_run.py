@@ -80,7 +80,7 @@ def _run(farthing: Installation, command: list[str], text: str) -> subprocess.Co
     there = text.replace("127.0.0.1:8080", farthing.url.removeprefix("http://"))
     there = there.replace(".venv/bin/farthing", str(Path(sys.executable).parent / "farthing"))
     environ = {name: value for name, value in os.environ.items() if not name.startswith("FARTHING_")}
-    return subprocess.run([*command, there], capture_output=True, text=True, check=False, timeout=60, cwd=farthing.folder, env=environ)
+    return subprocess.run([*command, there], capture_output=True, text=True, check=False, timeout=150, cwd=farthing.folder, env=environ)
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="the examples use curl, which is not installed here")

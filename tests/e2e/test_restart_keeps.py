@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,3 +120,15 @@ def test_a_start_where_nothing_may_be_written_says_so(again: Before) -> None:
     assert second.returncode == 1
     assert str(file) in second.stderr
     assert "Traceback" not in second.stderr
+
+
+def test_a_start_on_a_full_disk_says_so_and_leaves_no_half_key(again: Before) -> None:
+    """A file that may not grow stands for the disk."""
+    data = again.farthing.folder / "full"
+    up = [sys.executable, "-m", "farthing.cli.main", "up", "--port", "0", "--data", str(data), "--settings", str(again.farthing.settings)]
+    limited = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *up]
+    done = subprocess.run(limited, capture_output=True, text=True, check=False, timeout=60, cwd=again.farthing.folder)
+    assert done.returncode == 1, done.stderr
+    assert f"cannot start on the data folder {data}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (data / "admin.key").exists()

@@ -85,6 +85,7 @@ class Connection(asyncio.Protocol):
             else:
                 self._fail(UpstreamUnavailable(f"{self._name} broke the connection{' in mid-answer' if self.head_done else ''}"))
         self._wake()
+        del self._parser  # it knows our methods: another ring
 
     # httptools
 
@@ -345,6 +346,7 @@ class Http1Client:
 
     def _discard(self, connection: Connection) -> None:
         connection.abort()
+        connection.error = None  # once raised, it leads back here by its traceback: a ring, which only the garbage collector opens
         self._open -= 1
         self._wake_one()
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from farthing.errors import Overloaded, SettingsError, UpstreamError, UpstreamMalformed, UpstreamTimeout, UpstreamUnavailable
-from farthing.providers.http1 import Exchange, Http1Client
-from farthing.testing.upstream import CLOSE, RESET, STALL, Part, Reply, ScriptedUpstream
+from farthing.providers.http1 import Connection, Exchange, Http1Client
+from farthing.testing.upstream import CLOSE, RESET, STALL, Part, Reply, ScriptedUpstream, completion
 
 PATH = "/chat/completions"
 Make = Callable[..., Http1Client]
@@ -456,3 +456,22 @@ async def test_nothing_is_left_for_the_garbage_collector_to_complain_of(up: Scri
         await answer(client)
     await timed_out(answer(client, total_s=0.03), "complete answer")
     gc.collect()
+
+
+async def test_an_exchange_that_broke_leaves_nothing_for_the_garbage_collector(make: Make, up: ScriptedUpstream) -> None:
+    up.script("slow", completion("too late", delay=2))
+    client = make()
+    await answer(client, "m")
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(UpstreamTimeout):
+            await answer(client, "slow", head_s=0.05)
+        await asyncio.sleep(0.05)  # the socket's end is told a turn later
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        assert [found for found in gc.garbage if isinstance(found, Connection | Exchange | UpstreamTimeout)] == []
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
