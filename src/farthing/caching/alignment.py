@@ -90,7 +90,7 @@ def _pairs(one: Reading, other: Reading, content: list[int], others: list[int]) 
     for place, word in enumerate(one.words):
         free = places.get(word)
         if free:
-            chosen = free[0] if len(free) == 1 else min(free, key=lambda there: abs(there - place * stretch))  # noqa: B023 - used at once
+            chosen = free[0] if len(free) == 1 else min(free, key=lambda there: abs(there - place * stretch))
             free.remove(chosen)
             pairs[place] = chosen
     taken = set(pairs.values())
