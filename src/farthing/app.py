@@ -6,18 +6,17 @@ import asyncio
 import logging
 from functools import partial
 
-from farthing.app_catalogue import LOCAL, catalogue_of, models_of, price_questions, providers_of
+from farthing.app_caches import Caches
+from farthing.app_catalogue import LOCAL, catalogue_of, embedder_of, models_of, price_questions, providers_of
 from farthing.app_stores import Stores
 from farthing.background import Background
 from farthing.budgets import Budget
-from farthing.caching.exact import ExactCache
-from farthing.caching.memory import MemoryTier
-from farthing.caching.shared import SharedTier
 from farthing.cipher import Cipher, open_cipher
 from farthing.errors import BudgetExceeded, FarthingError
-from farthing.flow import Parts, request_flow
+from farthing.flow import Parts, errand_flow, request_flow
 from farthing.http.admin import AdminDoors, door
 from farthing.http.admin_budgets import BudgetDoors
+from farthing.http.admin_cache import CacheDoors
 from farthing.http.admin_keys import KeyDoors
 from farthing.http.admin_requests import RequestDoors
 from farthing.http.admin_retention import RetentionDoors
@@ -67,7 +66,7 @@ from farthing.telemetry import instruments as names
 from farthing.telemetry.metrics import Metrics
 from farthing.telemetry.tracing import build as build_tracing
 from farthing.telemetry.tracing import outgoing
-from farthing.types import KeyRecord, Principal
+from farthing.types import KeyRecord, Operation, Principal
 
 _log = logging.getLogger("farthing")
 SOCKET_PATH = "/api/v1/generate/ws"
@@ -87,7 +86,8 @@ class Farthing:
         self._runtime = runtime
         self._stores = stores
         self._background = Background()
-        self._providers = providers_of(settings, runtime.local)
+        self._embedder = embedder_of(settings, runtime.local)
+        self._providers = providers_of(settings, runtime.local, self._embedder)
         self._catalogue = catalogue_of(settings, self._providers, _book(settings))
         self._journal = Journal(
             settings.data / "ledger",
@@ -105,17 +105,16 @@ class Farthing:
         )
         snapshot = Snapshot(settings.data / "snapshot", "keys", KeyRecord)
         self._ring = KeyRing(stores.keys, settings.keys, snapshot, before_use=self._know_budgets)
-        self._memory = MemoryTier(settings.cache.exact.max_bytes)
         cipher = _cipher(settings)
         keyed = settings.retention.encryption_key is not None
+        semantic = self._embedder if settings.cache.semantic.enabled else None
         # Under the key of one host's data folder the others could not read it.
-        self._shared = SharedTier(stores.answers, settings.cache.exact, cipher if keyed else None)
-        self._exact = ExactCache(settings.cache.exact, self._memory, self._shared)
+        self._caches = Caches(settings, stores, semantic, cipher if keyed else None)
         self._conversations = Conversations(stores.responses, cipher, settings.responses)
         self._sealing = Sealing(cipher, settings.retention.max_bytes)
         self._transcripts = TranscriptWriter(stores.retention, self._sealing, settings.retention)
         self._policies = Policies(
-            stores.retention, self._exact.flush, able=keyed, refresh_s=settings.keys.refresh_s, most=settings.keys.max_cached
+            stores.retention, self._caches.flush, able=keyed, refresh_s=settings.keys.refresh_s, most=settings.keys.max_cached
         )
         bounds = settings.limits
         rules = LimitRules(bounds)
@@ -162,20 +161,19 @@ class Farthing:
 
     def _gateway(self) -> Gateway:
         settings, meter, catalogue = self._settings, self._meter, self._catalogue
-        exact = self._exact if settings.cache.exact.enabled else None
         dispatch = Dispatch(catalogue, meter, self._purse, partial(_free_model, settings.budgets))
         recorder = Recorder(self._policies, self._transcripts)
-        flow = request_flow(
-            Parts(
-                account=Account(meter),
-                admission=self._admission,
-                recorder=recorder,
-                exact=exact,
-                calls=self._calls,
-                dispatch=dispatch,
-            )
+        parts = Parts(
+            account=Account(meter),
+            admission=self._admission,
+            recorder=recorder,
+            exact=self._caches.exact,
+            semantic=self._caches.semantic,
+            calls=self._calls,
+            dispatch=dispatch,
         )
-        passage = Passage(flow, catalogue.admit, meter, settings.server)
+        self._caches.errands.begin(errand_flow(parts))
+        passage = Passage(request_flow(parts), catalogue.admit, meter, settings.server)
         openai = OpenAIDoors(passage, partial(_visible, catalogue))
         messages = MessagesDoors(passage)
         responses = ResponsesDoors(passage, self._conversations)
@@ -186,9 +184,18 @@ class Farthing:
         stores = self._stores
         keys = KeyDoors(stores.keys, self._ring, stores.budgets, known, settings.server)
         budgets = BudgetDoors(stores.budgets, stores.keys, settings.server)
-        retention = RetentionDoors(stores.retention, stores.responses, stores.answers, settings.retention, settings.server)
+        retention = RetentionDoors(
+            stores.retention,
+            stores.responses,
+            stores.answers,
+            self._caches.questions,
+            stores.records,
+            settings.retention,
+            settings.server,
+        )
         requests = RequestDoors(stores.requests, stores.retention, self._sealing.open)
-        admin = AdminDoors(keys, budgets, retention, requests, stores.ledger)
+        caches = CacheDoors(self._caches.control, catalogue.admit, partial(_chat_models, catalogue), settings.server)
+        admin = AdminDoors(keys, budgets, caches, retention, requests, stores.ledger)
         doors = {
             "/v1/chat/completions": Opening(door=openai.chat, methods=_POST, spends=True),
             "/v1/embeddings": Opening(door=openai.embeddings, methods=_POST, spends=True),
@@ -218,6 +225,8 @@ class Farthing:
         waiting = [] if self._ring.loaded else ["keys"]
         if not self._local_up:
             waiting.append("local model")
+        if not self._caches.shared.asked:
+            waiting.append("known answers")
         away = {"database": self._database_away, "ledger store": self._pump.store_away, "keys": not self._ring.confirmed}
         return State(waiting=waiting, degraded=[name for name, is_away in away.items() if is_away and name not in waiting])
 
@@ -229,16 +238,13 @@ class Farthing:
         counter(names.LEDGER_REJECTED, "Ledger entries, and pieces of damaged ones, set aside.", lambda: self._journal.rejected)
         gauge(names.DATABASE_AWAY, "1 while the database is away.", lambda: int(self._database_away), merge="max")
         gauge(names.LEDGER_STORE_AWAY, "1 while the ledger's store is away.", lambda: int(self._pump.store_away), merge="max")
-        gauge(names.CACHE_ENTRIES, "Answers in the memory tier.", lambda: len(self._memory))
-        gauge(names.CACHE_BYTES, "Size of the answers in the memory tier.", lambda: self._memory.bytes, unit="By")
-        counter(names.CACHE_DROPPED, "Answers that found the write queue full.", lambda: self._shared.dropped)
+        self._caches.register(self._metrics)
         gauge(names.RESPONSES_PENDING, "Turns of conversations that the store does not have yet.", lambda: self._conversations.pending)
         counter(names.RESPONSES_DROPPED, "Turns of conversations that were lost.", lambda: self._conversations.dropped)
         gauge(names.RETENTION_PENDING, "Transcripts that the store does not have yet.", lambda: len(self._transcripts))
         counter(names.RETENTION_STORED, "Transcripts that were stored.", lambda: self._transcripts.stored)
         counter(names.RETENTION_DROPPED, "Transcripts for which there was no room, or no database.", lambda: self._transcripts.dropped)
         counter(names.RETENTION_PRUNED, "Transcripts that expired or were too many.", lambda: self._transcripts.pruned)
-        gauge(names.FLIGHTS, "Cache misses under way that others may join.", lambda: self._exact.flights)
         gauge(names.IN_FLIGHT, "Requests under way.", lambda: self.asgi.in_flight)
         gauge(names.UPSTREAM_CONNECTIONS, "Sockets to providers.", self._upstream_connections)
         self._register_limits()
@@ -269,7 +275,7 @@ class Farthing:
         await self._budgets.open()
         start("keys", self._ring.run)
         start("key snapshot", self._ring.save)
-        start("known answers", self._refresh_answers)
+        self._caches.start(self._background)
         start("changes", self._listen)
         start("ledger", self._pump.run)
         if self._settings.ledger.fsync == "batch":
@@ -278,7 +284,6 @@ class Farthing:
         start("budgets", self._budgets.run)
         start("budget snapshot", self._budgets.save)
         start("leases", self._leases.run)
-        start("answers", self._shared.run)
         start("responses", self._conversations.run)
         start("old responses", self._conversations.prune)
         start("retention", self._policies.run)
@@ -306,15 +311,6 @@ class Farthing:
             self._database_away = away
             _log.warning("the database is away, requests go on without it" if away else "the database is back")
 
-    async def _refresh_answers(self) -> None:
-        """By the clock, for where LISTEN hears nothing (a pooler in between) or has missed something."""
-        while True:
-            await asyncio.sleep(self._settings.keys.refresh_s)
-            try:
-                await self._shared.refresh()
-            except FarthingError as error:
-                _log.debug("known answers not refreshed: %s", error)
-
     async def _listen(self) -> None:
         """Hear from other workers; after each interruption, read what was missed."""
         if self._stores.changes is None:
@@ -335,10 +331,8 @@ class Farthing:
             await self._budgets.reload()
         elif channel == "retention":
             await self._policies.reload()
-        elif payload:
-            self._shared.learn([bytes.fromhex(key) for key in payload.split(",")])
         else:
-            await self._shared.reload()
+            await self._caches.heard(channel, payload)
 
     async def _await_local(self) -> None:
         provider: Provider = self._providers[LOCAL]
@@ -350,13 +344,14 @@ class Farthing:
     async def stop(self) -> None:
         """Stop the background work, write what is left, and let go of everything."""
         await self._background.stop()
+        await self._caches.aclose()
         await self._ring.close()
         await self._budgets.close()
         try:
             async with asyncio.timeout(2.0):
                 await self._pump.drain()
                 await self._leases.release()
-                await self._shared.drain()
+                await self._caches.drain()
                 await self._conversations.drain()
                 await self._transcripts.drain()
         except (FarthingError, TimeoutError):
@@ -367,6 +362,8 @@ class Farthing:
         self._limits.close()
         for provider in self._providers.values():
             await provider.aclose()
+        if self._embedder is not None:
+            await self._embedder.aclose()
         await self._tracing.aclose()
         if self._stores.database is not None:
             await self._stores.database.close()
@@ -375,6 +372,10 @@ class Farthing:
 def _free_model(settings: BudgetSettings, error: FarthingError) -> str | None:
     """What answers instead of a refusal."""
     return settings.free_model if isinstance(error, BudgetExceeded) or settings.fail == "free-model" else None
+
+
+def _chat_models(catalogue: Catalogue, principal: Principal) -> list[str]:
+    return [model.name for model in catalogue.visible(principal) if model.operation is Operation.CHAT]
 
 
 def _visible(catalogue: Catalogue, principal: Principal) -> list[tuple[str, str]]:

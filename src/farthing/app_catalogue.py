@@ -13,7 +13,7 @@ from farthing.aws.credentials import Keys
 from farthing.aws.signing import signer
 from farthing.errors import SettingsError
 from farthing.orders import LocalEndpoint
-from farthing.ports import Provider, Signer
+from farthing.ports import Embedder, Provider, Signer
 from farthing.providers.anthropic import Anthropic
 from farthing.providers.bedrock import Bedrock
 from farthing.providers.bedrock import model_id as bedrock_model_id
@@ -69,11 +69,11 @@ def deployments_of(model: ModelSettings) -> list[DeploymentSettings]:
     return [DeploymentSettings(provider=model.provider, upstream_model=model.upstream_model, price=model.price)]
 
 
-def providers_of(settings: Settings, local: LocalEndpoint | None) -> dict[str, Provider]:
+def providers_of(settings: Settings, local: LocalEndpoint | None, embedder: Embedder | None) -> dict[str, Provider]:
     """Every provider by name, the embedded one included."""
     providers = {name: provider_of(name, one) for name, one in settings.providers.items()}
-    if local is not None:
-        providers[LOCAL] = _local_provider(settings.local, local)
+    if local is not None and embedder is not None:
+        providers[LOCAL] = _local_provider(settings.local, local, embedder)
     return providers
 
 
@@ -115,24 +115,32 @@ def _aws_signer(name: str, settings: BedrockSettings) -> Signer | None:
     return signer(name, service="bedrock", region=settings.region, profile=settings.profile, keys=given, deadline_s=deadline_s)
 
 
-def _local_provider(settings: LocalSettings, endpoint: LocalEndpoint) -> Provider:
-    # Imported here so that a gateway without local models does not carry the schema checker and the tokenizer in memory.
+def embedder_of(settings: Settings, local: LocalEndpoint | None) -> Embedder | None:
+    """The embedder on this machine, for the local models and the semantic cache; None when neither is on."""
+    if local is None and not (settings.cache.semantic.enabled and settings.cache.exact.enabled):
+        return None
+    # Imported here so that a gateway without it does not carry the tokenizer in memory.
     from farthing.providers.local.embedder import OnnxEmbedder  # noqa: PLC0415
-    from farthing.providers.local.provider import LocalModels  # noqa: PLC0415
     from farthing.providers.local.weights import MINILM, locate, locate_tokenizer  # noqa: PLC0415
+
+    return OnnxEmbedder(
+        model=locate(MINILM),
+        tokenizer=locate_tokenizer(MINILM),
+        threads=settings.local.embed_threads,
+        max_batch=settings.local.embed_max_batch,
+        max_queue=settings.local.embed_max_queue,
+    )
+
+
+def _local_provider(settings: LocalSettings, endpoint: LocalEndpoint, embedder: Embedder) -> Provider:
+    # Imported here so that a gateway without local models does not carry the schema checker in memory.
+    from farthing.providers.local.provider import LocalModels  # noqa: PLC0415
 
     chat = OpenAICompatibleSettings(
         kind="openai_compatible",
         base_url=endpoint.base_url,
         api_key=SecretStr(endpoint.api_key),
         max_connections=endpoint.connections,
-    )
-    embedder = OnnxEmbedder(
-        model=locate(MINILM),
-        tokenizer=locate_tokenizer(MINILM),
-        threads=settings.embed_threads,
-        max_batch=settings.embed_max_batch,
-        max_queue=settings.embed_max_queue,
     )
     return LocalModels(OpenAICompatible(LOCAL, chat), embedder, restart_wait_s=settings.restart_wait_s)
 

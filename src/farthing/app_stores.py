@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import msgspec
 
-from farthing.ports import AnswerStore, BudgetStore, Changes, KeyStore, LedgerStore, RequestRecords, ResponseStore, RetentionStore
+from farthing.errors import SettingsError
+from farthing.ports import (
+    AnswerStore,
+    BudgetStore,
+    CacheRecords,
+    Changes,
+    KeyStore,
+    LedgerStore,
+    QuestionStore,
+    RequestRecords,
+    ResponseStore,
+    RetentionStore,
+)
 from farthing.postgres.answers import PostgresAnswers
 from farthing.postgres.budgets import PostgresBudgets
+from farthing.postgres.cache_records import PostgresCacheRecords
 from farthing.postgres.changes import PostgresChanges
 from farthing.postgres.keys import PostgresKeys
 from farthing.postgres.ledger import PostgresLedger
 from farthing.postgres.pool import Database
+from farthing.postgres.questions import PostgresQuestions
 from farthing.postgres.requests import PostgresRequests
 from farthing.postgres.responses import PostgresResponses
 from farthing.postgres.retention import PostgresRetention
@@ -24,6 +40,8 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     ledger: LedgerStore
     budgets: BudgetStore
     answers: AnswerStore
+    questions: QuestionStore
+    records: CacheRecords
     responses: ResponseStore
     retention: RetentionStore
     requests: RequestRecords
@@ -44,9 +62,17 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         ledger=PostgresLedger(database),
         budgets=PostgresBudgets(database),
         answers=PostgresAnswers(database),
+        questions=PostgresQuestions(database),
+        records=PostgresCacheRecords(database),
         responses=PostgresResponses(database),
         retention=PostgresRetention(database),
         requests=PostgresRequests(database),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
         database=database,
     )
+
+
+def check_redis(settings: Settings) -> None:
+    """See that the package is there where a Redis is named. Raises `SettingsError`."""
+    if settings.redis.url is not None and find_spec("redis") is None:
+        raise SettingsError("redis.url: needs the redis package: pip install 'farthing[redis]'")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from farthing.caching.exact import ExactCache
+from farthing.caching.semantic import SemanticCache
 from farthing.pipeline.stage import Next, Stage, compose
 from farthing.retention.recorder import Recorder
 from farthing.routing.dispatch import Dispatch
@@ -20,6 +21,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     admission: Admission
     recorder: Recorder
     exact: ExactCache | None
+    semantic: SemanticCache | None
     calls: ModelCalls
     dispatch: Dispatch
 
@@ -28,15 +30,22 @@ def request_flow(parts: Parts) -> Next:
     """Put the stages together.
 
     `account` wraps all, so that each request is in the ledger once, whatever happens. `admission` holds keys to their limits.
-    `recorder` keeps the texts of tenants that want it, whatever answers them. The cache
-    answers before anything is paid for; what it cannot answer waits in `calls` for the worker to have a hand free.
-    `dispatch` owns attempts, fallback and cancellation.
+    `recorder` keeps the texts of tenants that want it, whatever answers them. The caches answer before anything is paid for: `exact` the
+    same request again, `semantic` the same question in other words. What they cannot answer waits in `calls` for the worker to have a hand
+    free. `dispatch` owns attempts, fallback and cancellation.
     """
     stages: list[Stage | None] = [
         parts.account,
         parts.admission,
         parts.recorder,
         parts.exact,
+        parts.semantic,
         parts.calls,
     ]
+    return compose([stage for stage in stages if stage is not None], parts.dispatch)
+
+
+def errand_flow(parts: Parts) -> Next:
+    """What a model call passes that we make on our own account: it is in the ledger and within budgets, but takes nobody's turn."""
+    stages: list[Stage | None] = [parts.account, parts.exact, parts.semantic, parts.calls]
     return compose([stage for stage in stages if stage is not None], parts.dispatch)

@@ -34,6 +34,9 @@ from farthing.types import (
     Verdict,
 )
 
+EVERYTHING = CacheScope()
+"""All that a tenant has."""
+
 ReportBy = Literal["model", "tenant", "key", "source"]
 
 
@@ -140,8 +143,12 @@ class AnswerStore(Protocol):
     async def keys(self, limit: int) -> list[bytes]:
         """At most `limit` keys of live entries of all tenants, newest first. A key says nothing about what is stored under it."""
 
-    async def forget(self, tenant: str) -> int:
-        """Delete all entries of a tenant. Returns how many went. Entries created before this are not stored any more."""
+    async def forget(self, tenant: str, scope: CacheScope = EVERYTHING) -> int:
+        """Delete all entries of a tenant that are in the scope. Returns how many went.
+
+        Entries of the scope that were created before this are not stored any more. An answer has no user: who asks the same is answered
+        the same. A scope that names a user therefore fits none; delete his questions, or answers by their keys.
+        """
 
     async def prune(self, max_rows: int) -> int:
         """Delete expired entries, then the oldest beyond `max_rows`. Returns how many went."""
@@ -167,13 +174,13 @@ class QuestionIndex(Protocol):
         """Delete questions of a tenant, at once and everywhere. Returns how many there were."""
 
     async def forget(self, tenant: str, scope: CacheScope) -> int:
-        """Delete all questions of a tenant that are in the scope. Returns how many there were."""
+        """Delete all questions of a tenant that are in the scope. Returns how many there were.
+
+        Questions of the scope that were created until now are not stored any more: another worker may still have some on their way.
+        """
 
     async def prune(self, max_rows: int) -> int:
-        """Delete what has expired, then what is worth least (cost saved times reuse, fading with age) beyond `max_rows`.
-
-        Returns how many went.
-        """
+        """Delete what has expired, then what is worth least (`types.question_worth`) beyond `max_rows`. Returns how many went."""
 
     async def size(self, tenant: str | None = None) -> int:
         """How many live questions there are, of one tenant or (None) of all. May be off by what expired a moment ago."""
@@ -207,8 +214,40 @@ class CacheRecords(Protocol):
     async def verdicts(self, limit: int, tenant: str | None = None) -> list[Verdict]:
         """At most `limit` verdicts of one tenant or (None) of all, newest first."""
 
+    async def forget(self, tenant: str, user_id: str | None) -> int:
+        """Delete all hits and verdicts of (None) a tenant, or of the questions of a user, while they are there. Returns how many went.
+
+        Those of a tenant that happened before this are not stored any more.
+        """
+
     async def prune(self, *, max_hits: int, max_verdicts: int) -> int:
         """Delete the oldest hits and verdicts beyond these numbers. Returns how many went."""
+
+
+class CacheControl(Protocol):
+    """What people do with the caches: empty them, ask why, say that an answer was wrong. Results are plain JSON objects."""
+
+    async def flush(self, tenant: str | None, scope: CacheScope) -> Json:
+        """Delete cached answers and questions in a scope, of one tenant or (None) of all, in every worker. Says how many.
+
+        Answers to requests under way are not kept. Raises the stores' errors; a second call does what the first could not.
+        """
+
+    async def explain(self, request: Request) -> Json:
+        """What would be done with this request, and why, without doing it: no model is called, nothing is kept or counted."""
+
+    async def hear(self, tenant: str, request_id: UUID, *, right: bool, by: Literal["thumb", "correction"]) -> Json:
+        """What a person says of the answer that a request got from the semantic cache. Idempotent.
+
+        Says what followed and, when the cached answer was found bad, which requests it went to. Raises `NotFound` when the request was
+        not answered by the semantic cache.
+        """
+
+    async def hits(self, tenant: str, question_id: UUID, limit: int) -> Json:
+        """The requests that the answer of a cached question went to, newest first."""
+
+    async def stats(self) -> Json:
+        """How much there is, and how the semantic cache does, tenant by tenant."""
 
 
 class ResponseStore(Protocol):
@@ -293,7 +332,9 @@ class Changes(Protocol):
     def watch(self) -> AsyncIterator[tuple[str, str]]:
         """Yield (channel, payload) as it happens.
 
-        `answers` (payload: keys in hex, comma-separated); `keys`, `budgets`, `retention` (payload: nothing; reload).
+        `answers` (payload: keys in hex, comma-separated); `keys`, `budgets`, `retention` (payload: nothing; reload); `questions` (payload:
+        ids in hex, comma-separated, or a `QuestionsGone` as a JSON object; what was pruned is not told); `verdicts` (payload: a JSON array
+        of `Verdict`). Nothing, on any of them: reload.
         Ends or raises when the connection is lost; the caller waits, watches again, and reloads what it may have missed.
         """
 

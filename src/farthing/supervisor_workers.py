@@ -18,8 +18,8 @@ from farthing.orders import RETIRE, Orders
 _log = logging.getLogger("farthing.supervisor")
 _RESTART_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 10.0
-_HOLD_S = 5.0
-"""How long a worker that is started again may take to know its keys before it takes connections from those that do."""
+_HOLD_S = 3.0
+"""How long a worker may take to know its keys and answers before it takes connections from those that do."""
 _TRIAL_HOLD_S = 3600.0
 """On trial: until ready. Who tries them gives them up sooner."""
 _LAST_S = 10.0
@@ -69,7 +69,7 @@ class Generation:
 
     async def _keep(self, slot: int) -> None:
         pause = _RESTART_PAUSE_S
-        hold_s = _TRIAL_HOLD_S if self._trial else 0.0
+        hold_s = _TRIAL_HOLD_S if self._trial else _HOLD_S
         loop = asyncio.get_running_loop()
         while not self._ending:
             began = loop.time()

@@ -7,13 +7,14 @@ Ids are UUIDv7: they sort by time.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal, Protocol
-from uuid import UUID
+from uuid import UUID, SafeUUID
 
 import msgspec
 
@@ -32,7 +33,10 @@ def uuid7_at(unix_ms: int, noise: bytes) -> UUID:
     """The UUIDv7 of a millisecond with ten given bytes of noise; ten zero bytes give the smallest id of that millisecond."""
     rand = int.from_bytes(noise, "big")
     value = (unix_ms & 0xFFFF_FFFF_FFFF) << 80 | 0x7000_8000_0000_0000_0000 | (rand >> 68) << 64 | rand & 0x3FFF_FFFF_FFFF_FFFF
-    return UUID(int=value)
+    made = object.__new__(UUID)  # UUID(int=value) takes three times as long, and two are made for each request
+    object.__setattr__(made, "int", value)
+    object.__setattr__(made, "is_safe", SafeUUID.unknown)
+    return made
 
 
 def time_of(entry_id: UUID) -> datetime:
@@ -104,7 +108,9 @@ class Extras(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     cache: Literal["on", "off", "refresh"] = "on"
     namespace: str = "default"
+    tags: tuple[str, ...] = ()
     user: str | None = None
+    personal: bool | None = None
     memory: bool | Literal["on", "off"] | None = None
     knowledge: bool | Literal["on", "off"] | None = None
     route: str | Json | None = None
@@ -236,6 +242,10 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
     reset_s: float
 
 
+ANSWER = "answer"
+"""The purpose of a request that somebody sent."""
+
+
 class Request(msgspec.Struct, kw_only=True):
     """One request on its way through the stages. Stages may replace `body`, never mutate what it holds.
 
@@ -244,8 +254,9 @@ class Request(msgspec.Struct, kw_only=True):
     `fingerprint` changes whenever the settings map `model` to something else. `started_ns` is `time.perf_counter_ns()` at arrival.
     `recorded` says that a ledger entry for this request exists or is owed by a dispatch attempt under way, so that `account` adds none.
     `over_budget`: a soft budget of the caller is spent. `lifeline` says who still waits. `foreign`: a door translated `body` from another
-    vendor's format, so that the caller never chose OpenAI's names for its fields. `quotas` reads how the limits of the caller's key stand;
-    None: it has none.
+    vendor's format, so that the caller never chose OpenAI's names for its fields. `purpose`: `answer`, or what we ask on our own account.
+    `asked` is what the semantic cache has made of it, for when its answer is kept.
+    `quotas` reads how the limits of the caller's key stand; None: it has none.
     """
 
     id: UUID
@@ -262,6 +273,8 @@ class Request(msgspec.Struct, kw_only=True):
     recorded: bool = False
     over_budget: bool = False
     foreign: bool = False
+    purpose: str = ANSWER
+    asked: Any = None
     traceparent: str | None = None
     lifeline: Lifeline
     quotas: Callable[[], Sequence[Quota]] | None = None
@@ -337,11 +350,12 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defa
     """One row of the ledger: one dispatch attempt, or one request that ended without any (cache hit, refusal).
 
     `id` is a UUIDv7, so it carries the time of the entry. `final` marks the one entry that settled its request: requests are counted by
-    it. `baseline_microusd` is what the request would have cost without Farthing; `saved_microusd` is that less the cost of what was
-    done instead. Prices are micro-dollars per million tokens; `price_source` says where they came from (`notional`: a stand-in price
-    for a model that costs nothing per token, so that savings are visible). `worker` is the process that spent: whose budget leases the
-    entry settles. Encoded, fields at their defaults are left out; the store fills
-    them in.
+    it. `purpose` is that of the request; what was not asked by anybody (`verify`: a second look at a cached answer, `refresh`: a new one
+    for a stale one) is never final, and what it costs is taken off the savings. `baseline_microusd` is what the request would have cost
+    without Farthing; `saved_microusd` is that less the cost of what was done instead. Prices are micro-dollars per million tokens;
+    `price_source` says where they came from (`notional`: a stand-in price for a model that costs nothing per token, so that savings are
+    visible). `worker` is the process that spent: whose budget leases the entry settles. Encoded, fields at their defaults are left out;
+    the store fills them in.
     """
 
     id: UUID
@@ -353,7 +367,7 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defa
     user_id: str | None
     tier: str | None
     operation: str
-    purpose: str = "answer"
+    purpose: str = ANSWER
     source: str
     model_asked: str | None
     model_used: str | None
@@ -393,6 +407,7 @@ class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     key: bytes
     tenant: str
     namespace: str
+    tags: tuple[str, ...] = ()
     model: str
     payload: bytes
     cost_microusd: int
@@ -424,6 +439,18 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     expires_at: datetime
 
 
+_WORTH_HALVES_IN_S = 7 * 86_400
+
+
+def question_worth(cost_microusd: int, reuse: int, created_at: datetime) -> float:
+    """How much a cached question is worth keeping: the cost that it saves times (1 + reuse), halved with each week of its age.
+
+    On a scale of logarithms to base 2, where fading is the same for all: who is worth more now is worth more at any time, so that stores
+    may keep the figure and sort by it. Reuse counts in whole doublings, so that they need not sort again at each hit.
+    """
+    return math.log2(max(cost_microusd, 1)) + (1 + reuse).bit_length() - 1 + created_at.timestamp() / _WORTH_HALVES_IN_S
+
+
 class Neighbour(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A question that is near another one. `similarity` is the cosine of their vectors, -1 to 1."""
 
@@ -431,7 +458,7 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     similarity: float
 
 
-class CacheScope(msgspec.Struct, frozen=True, kw_only=True):
+class CacheScope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Which cached answers and questions of a tenant are meant: those that fit everything that is named. Nothing named: all of them."""
 
     namespace: str | None = None
@@ -439,15 +466,35 @@ class CacheScope(msgspec.Struct, frozen=True, kw_only=True):
     user_id: str | None = None
     answer_key: bytes | None = None
 
+    def covers(self, *, namespace: str, tags: Sequence[str], user_id: str | None, answer_key: bytes) -> bool:
+        """Whether something with these facts is meant."""
+        return (
+            self.namespace in {None, namespace}
+            and (self.tag is None or self.tag in tags)
+            and (self.user_id is None or self.user_id == user_id)
+            and self.answer_key in {None, answer_key}
+        )
+
+
+class QuestionsGone(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A note to other workers: these questions of a tenant were deleted. `ids`, or (None) all in the scope that were created until `at`."""
+
+    tenant: str
+    ids: tuple[UUID, ...] | None = None
+    scope: CacheScope = CacheScope()
+    at: datetime
+
 
 class ServedHit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A request that was answered with the answer to another question.
 
-    `score` is the verifier's log-odds, before calibration, that both ask for the same. `request_id` identifies the hit.
+    `score` is the verifier's log-odds, before calibration, that both ask for the same. `request_id` identifies the hit; `answer_key` is
+    that of the question.
     """
 
     request_id: UUID
     question_id: UUID
+    answer_key: bytes
     tenant: str
     score: float
     saved_microusd: int
@@ -461,8 +508,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Whether the answer to one question is right for another one that was asked.
 
     `question_id` is the cached one, `request_id` the request that asked, `score` as in `ServedHit`. `served`: the cached answer was
-    given; else it was only compared afterwards. `audit`: chosen at random among hits, so that it counts for the estimate of the error.
-    A second verdict with the same `id` is the same verdict.
+    given; else it was only compared afterwards. `audit`: how likely the hit was to be chosen at random to be looked at, relative to an
+    average hit of its time; the estimate of the error weighs by it. 0: it was not chosen at random. A second verdict with the same `id` is
+    the same one.
     """
 
     id: UUID
@@ -473,7 +521,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     by: VerdictBy
     score: float
     served: bool
-    audit: bool = False
+    audit: float = 0.0
     at: datetime
 
 

@@ -43,7 +43,7 @@ def test_schemathesis_finds_nothing(fleet: Installation, fleet_probe: Probe, up:
     command = [str(Path(sys.executable).with_name("schemathesis")), "run", str(_document(fleet, tmp_path)), "--url", fleet.url]
     command += ["--header", f"Authorization: Bearer {fleet.key}", "--checks", "all", "--exclude-checks", "positive_data_acceptance"]
     command += ["--seed", "1", "--max-examples", "10", "--phases", "examples,coverage,fuzzing", "--no-shrink", "--no-color"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     assert " generated, " in done.stdout, done.stdout[-2000:]
     fleet_probe.quiet()

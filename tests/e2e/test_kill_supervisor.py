@@ -35,6 +35,8 @@ def _stored(farthing: Installation) -> int:
 def test_without_its_supervisor_no_worker_and_no_model_goes_on(crowd: Installation) -> None:
     key = new_key(crowd, "kill-supervisor")["key"]
     first = ask(crowd, key, "before")
+    stored = "SELECT count(*) AS n FROM farthing.answers WHERE tenant = 'kill-supervisor'"
+    eventually(lambda: query(crowd, stored)[0]["n"] == 1, "the answer in PostgreSQL")
     children = [*crowd.worker_pids(), *eventually(crowd.chat_pids, "a local model")]
     postmaster = crowd.postmaster_pid()
     crowd.kill()

@@ -5,13 +5,14 @@ A hit equals the miss that filled it in every field but `id`, `created` and the 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 
 import msgspec
 
-from farthing.pipeline.stream import replay
-from farthing.types import Completion, Json, new_id
+from farthing.pipeline.stream import Replayed, replay
+from farthing.types import Answer, Completion, Json, Source, new_id
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -22,8 +23,9 @@ _CACHEABLE_ENDS = frozenset({"stop", "length", "tool_calls", "function_call"})
 class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """`tail` is the response object without `id`, `object` and `created`, as JSON; `chunks` the deltas of a streamed one, likewise.
 
-    `cost_microusd` is what the model call cost. `expires` is Unix time. `gc=False`: it holds no containers, and a hundred thousand entries
-    must not be walked by each full garbage collection.
+    `cost_microusd` is what the model call cost, `took_us` how long it took. `expires` is Unix time, and so is `fresh_until`, after which
+    an answer may be given only while a new one is asked for. `gc=False`: it holds no containers, and a hundred thousand entries must not be
+    walked by each full garbage collection.
     """
 
     model: str
@@ -32,6 +34,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     chunks: bytes | None
     cost_microusd: int
     expires: float
+    fresh_until: float = math.inf
+    took_us: int = 0
 
     @property
     def size(self) -> int:
@@ -64,8 +68,34 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         usage = _decode(self.tail).get("usage")
         return usage if isinstance(usage, dict) else None
 
+    def text(self) -> str | None:
+        """What the answer says, where it is one text and nothing else."""
+        choices = _decode(self.tail).get("choices") or ()
+        messages = [choice["message"] for choice in choices]
+        if len(messages) != 1 or messages[0].get("tool_calls") or messages[0].get("function_call") or messages[0].get("audio"):
+            return None
+        content = messages[0].get("content")
+        return content if isinstance(content, str) and content.strip() else None
 
-def make_entry(completion: Completion, *, model: str, cost_microusd: int, expires: float) -> Entry | None:
+    def answer(self, source: Source, *, stream: bool) -> Answer:
+        """The hit, whole or as a stream."""
+        answer = Answer(source=source, model=self.model, saved_microusd=self.cost_microusd)
+        if stream:
+            answer.stream = Replayed(self.pieces())
+            answer.usage = self.usage()
+        else:
+            answer.body = self.whole()
+        return answer
+
+
+class Life(msgspec.Struct, frozen=True):
+    """How long an answer is fresh, and how long after that it may still be given while a new one is asked for. Seconds."""
+
+    ttl_s: float
+    stale_s: float
+
+
+def make_entry(completion: Completion, *, model: str, cost_microusd: int, took_us: int, life: Life) -> Entry | None:
     """The entry for an answer, or None when it must not be kept: cut off by a filter, refused, empty, or without a reason of its end."""
     body = completion.body
     if "choices" in body and not all(_worth_keeping(choice) for choice in body["choices"]):
@@ -77,13 +107,16 @@ def make_entry(completion: Completion, *, model: str, cost_microusd: int, expire
     if "choices" not in body:
         kept = {"object": body.get("object", "list"), **kept}
     chunks = [{key: value for key, value in chunk.items() if key not in _FRESH} for chunk in completion.chunks or ()]
+    fresh_until = time.time() + life.ttl_s
     return Entry(
         model=model,
         object=str(body["object"]) if "choices" in body else None,
         tail=_encode(kept),
         chunks=_encode(chunks) if chunks else None,
         cost_microusd=cost_microusd,
-        expires=expires,
+        expires=fresh_until + life.stale_s,
+        fresh_until=fresh_until,
+        took_us=took_us,
     )
 
 

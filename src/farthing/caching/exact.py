@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
-from farthing.caching.entry import Entry, make_entry
+from farthing.caching.entry import Entry, Life, make_entry
+from farthing.caching.errands import Errands, renewal
 from farthing.caching.keys import exact_key, temperature
 from farthing.caching.memory import MemoryTier
 from farthing.caching.shared import SharedTier
 from farthing.pipeline.stage import Next
-from farthing.pipeline.stream import Replayed, Tee
-from farthing.settings import ExactCacheSettings
+from farthing.pipeline.stream import Tee
+from farthing.settings import CacheSettings
 from farthing.types import Answer, Completion, Json, Lifeline, Request, Source
+
+Kept = Callable[[Request, bytes, Entry], None]
 
 
 class Flight:
@@ -28,13 +32,20 @@ class Flight:
 
 
 class ExactCache:
-    """See `pipeline.stage.Stage`."""
+    """See `pipeline.stage.Stage`. `kept` is told of each answer that is kept, with the request that brought it and its key.
 
-    def __init__(self, settings: ExactCacheSettings, memory: MemoryTier, shared: SharedTier) -> None:
-        self._settings = settings
+    An answer that is stale, but not yet expired, is given once more while a new one is asked for as an errand.
+    """
+
+    def __init__(self, settings: CacheSettings, memory: MemoryTier, shared: SharedTier, errands: Errands, kept: Kept) -> None:
+        self._settings = settings.exact
+        self._lives = settings.namespaces
         self._memory = memory
         self._shared = shared
+        self._errands = errands
+        self._kept = kept
         self._flights: dict[bytes, Flight] = {}
+        self._renewing: set[bytes] = set()
         self._flushed_ns = 0
 
     @property
@@ -60,9 +71,19 @@ class ExactCache:
             if entry is None:
                 return await self._lead(request, following, key, None)
         if entry is not None:
-            return _hit(request, entry)
+            return self._hit(request, key, entry)
         flight = self._flights[key] = Flight(request.lifeline)
         return await self._lead(request, following, key, flight)
+
+    async def stored(self, tenant: str, key: bytes) -> Entry | None:
+        """The answer that is kept under a key, in either tier; None when there is none, or the shared tier is away or too slow."""
+        began_ns = time.perf_counter_ns()
+        entry = self._memory.get(key)
+        if entry is None:
+            entry = await self._shared.get(tenant, key)
+            if entry is not None and began_ns >= self._flushed_ns:
+                self._memory.put(key, entry)
+        return entry
 
     async def _follow(self, flight: Flight) -> Entry | None:
         flight.lifeline.hold()
@@ -82,7 +103,7 @@ class ExactCache:
                     if request.started_ns >= self._flushed_ns:
                         self._memory.put(key, entry)
                     self._land(key, flight, entry)
-                    return _hit(request, entry)
+                    return self._hit(request, key, entry)
             answer = await following(request)
             if answer.stream is None:
                 completion = answer.completion
@@ -118,15 +139,29 @@ class ExactCache:
             completion,
             model=answer.model or request.model,
             cost_microusd=answer.cost_microusd,
-            expires=time.time() + self._settings.ttl_s,
+            took_us=(time.perf_counter_ns() - request.started_ns) // 1000,
+            life=self._life(request.extras.namespace),
         )
         if entry is None or entry.size > self._settings.max_entry_bytes:
             return None
         if request.started_ns < self._flushed_ns:
             return entry
         self._memory.put(key, entry)
-        self._shared.put(request.principal.tenant, request.extras.namespace, key, entry)
+        self._shared.put(request.principal.tenant, request.extras, key, entry)
+        self._kept(request, key, entry)
         return entry
+
+    def _life(self, namespace: str) -> Life:
+        own = self._lives.get(namespace)
+        ttl_s = own.ttl_s if own else None
+        stale_s = own.stale_s if own else None
+        return Life(self._settings.ttl_s if ttl_s is None else ttl_s, self._settings.stale_s if stale_s is None else stale_s)
+
+    def _hit(self, request: Request, key: bytes, entry: Entry) -> Answer:
+        if entry.fresh_until < time.time() and key not in self._renewing:
+            self._renewing.add(key)
+            self._errands.send(renewal(request), lambda _: self._renewing.discard(key))
+        return entry.answer(Source.EXACT, stream=request.stream)
 
     def _land(self, key: bytes, flight: Flight | None, entry: Entry | None) -> None:
         if flight is None:
@@ -135,13 +170,3 @@ class ExactCache:
             del self._flights[key]
         if not flight.landed.done():
             flight.landed.set_result(entry)
-
-
-def _hit(request: Request, entry: Entry) -> Answer:
-    answer = Answer(source=Source.EXACT, model=entry.model, saved_microusd=entry.cost_microusd)
-    if request.stream:
-        answer.stream = Replayed(entry.pieces())
-        answer.usage = entry.usage()
-    else:
-        answer.body = entry.whole()
-    return answer

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -17,7 +18,7 @@ from farthing.cipher import CannotOpen, Cipher
 from farthing.errors import FarthingError, InvalidRequest
 from farthing.ports import AnswerStore
 from farthing.settings import ExactCacheSettings
-from farthing.types import StoredAnswer, utc_now
+from farthing.types import Extras, StoredAnswer, utc_now
 
 _log = logging.getLogger("farthing.cache")
 _PAUSE_S = 0.05
@@ -25,19 +26,25 @@ _LONGEST_PAUSE_S = 5.0
 _PRUNE_EVERY_S = 60.0
 _BATCH = 100
 _PAGE = 1000
+_FIRST_WORD_S = 2.0
+"""How long a start waits for the store to say what it has."""
 
 
 class SharedTier:
-    """With a `cipher`, answers are sealed at rest. `dropped` counts answers that found the write queue full."""
+    """With a `cipher`, answers are sealed at rest. `dropped` counts answers that found the write queue full.
+
+    `asked`: the store has said what it has, or has had its time to. Until then a request is paid for that might have been a hit.
+    """
 
     def __init__(self, store: AnswerStore, settings: ExactCacheSettings, cipher: Cipher | None = None) -> None:
         self._store = store
         self._cipher = cipher
         self._settings = settings
         self._known: dict[bytes, None] = {}
-        self._queue: deque[tuple[str, str, bytes, Entry, datetime]] = deque()
+        self._queue: deque[tuple[str, Extras, bytes, Entry, datetime]] = deque()
         self._news = asyncio.Event()
         self.dropped = 0
+        self.asked = False
 
     def learn(self, keys: list[bytes]) -> None:
         """Remember keys that are in the store; the oldest are forgotten first."""
@@ -59,6 +66,25 @@ class SharedTier:
         else:
             self.learn(list(reversed(page)))
 
+    async def keep_up(self, every_s: float, first_word_s: float = _FIRST_WORD_S) -> None:
+        """Learn what the store has, then by the clock what is new, for where no news come or some were missed. Until cancelled."""
+        asking = asyncio.create_task(self._attempt(self.reload))
+        try:
+            await asyncio.wait({asking}, timeout=first_word_s)
+            self.asked = True
+            await asking
+            while True:
+                await asyncio.sleep(every_s)
+                await self._attempt(self.refresh)
+        finally:
+            asking.cancel()
+
+    async def _attempt(self, learning: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await learning()
+        except FarthingError as error:
+            _log.debug("known answers not learned: %s", error)
+
     def has(self, key: bytes) -> bool:
         """Whether it is worth asking the store."""
         return key in self._known
@@ -75,12 +101,12 @@ class SharedTier:
             self._known.pop(key, None)
         return entry
 
-    def put(self, tenant: str, namespace: str, key: bytes, entry: Entry) -> None:
-        """Queue an entry for the store."""
+    def put(self, tenant: str, extras: Extras, key: bytes, entry: Entry) -> None:
+        """Queue an entry for the store, under namespace and tags of the request that brought it."""
         if len(self._queue) >= self._settings.write_queue:
             self.dropped += 1
             return
-        self._queue.append((tenant, namespace, key, entry, utc_now()))
+        self._queue.append((tenant, extras, key, entry, utc_now()))
         self._news.set()
 
     async def run(self) -> None:
@@ -130,13 +156,14 @@ class SharedTier:
         while await self._write():
             pass
 
-    def _stored(self, tenant: str, namespace: str, key: bytes, entry: Entry, created_at: datetime) -> StoredAnswer:
+    def _stored(self, tenant: str, extras: Extras, key: bytes, entry: Entry, created_at: datetime) -> StoredAnswer:
         """An entry as the store takes it. Made when it is written, not when it is queued: until then the memory tier's copy is enough."""
         packed = pack(entry)
         return StoredAnswer(
             key=key,
             tenant=tenant,
-            namespace=namespace,
+            namespace=extras.namespace,
+            tags=extras.tags,
             model=entry.model,
             payload=packed if self._cipher is None else self._cipher.seal(packed, _about(tenant, key)),
             cost_microusd=entry.cost_microusd,

@@ -8,6 +8,7 @@ import typer
 
 from farthing.app_catalogue import check_providers, models_of
 from farthing.app_secrets import fresh_secrets
+from farthing.app_stores import check_redis
 from farthing.cli.options import DataOption, JsonOption, SettingsOption, read_settings
 from farthing.settings import effective, masked
 
@@ -21,4 +22,5 @@ def check(settings: SettingsOption = None, data: DataOption = None, as_json: Jso
     found = read_settings(settings, data, secrets=secrets)
     models_of(found)
     check_providers(found)
+    check_redis(found)
     print(json.dumps(masked(found, secrets)) if as_json else effective(found, secrets), end="\n" if as_json else "")

@@ -12,6 +12,7 @@ import typer
 from farthing import logs
 from farthing.app_catalogue import check_providers
 from farthing.app_secrets import fresh_secrets
+from farthing.app_stores import check_redis
 from farthing.cli.options import DataOption, SettingsOption, read_settings, settings_path
 from farthing.settings import Settings
 from farthing.supervisor import Supervisor
@@ -37,6 +38,7 @@ def up(
     overrides["data"] = str(effective.data.absolute())
     effective = read_settings(settings, None, overrides, secrets)
     check_providers(effective)
+    check_redis(effective)
     logs.setup(effective.telemetry.log_level)
 
     def ready(url: str, made: str | None) -> None:

@@ -1,4 +1,4 @@
-"""The admin doors, under /admin/v1: keys, budgets, retention, requests and the report. The gateway lets only admin keys in."""
+"""The admin doors, under /admin/v1: keys, budgets, caches, retention, requests, the report. The gateway lets only admin keys in."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from farthing.errors import InvalidRequest, MethodNotAllowed, NotFound
 from farthing.http.admin_budgets import BudgetDoors
+from farthing.http.admin_cache import CacheDoors
 from farthing.http.admin_keys import KeyDoors
 from farthing.http.admin_requests import RequestDoors
 from farthing.http.admin_retention import RetentionDoors
@@ -24,10 +25,15 @@ from farthing.types import Json, Report, utc_now
 from farthing.types import Request as FarthingRequest
 
 _ALL_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
-_DOORS = "/admin/v1/keys, /admin/v1/budgets, /admin/v1/report, /admin/v1/requests, /admin/v1/tenants/{tenant}/retention"
+_DOORS = (
+    "/admin/v1/keys, /admin/v1/budgets, /admin/v1/cache/{flush,explain,verdicts,stats,hits}, /admin/v1/report, /admin/v1/requests, "
+    "/admin/v1/tenants/{tenant}/retention"
+)
 _METHODS = {
     "/admin/v1/(keys|budgets)": "GET, HEAD, POST",
     "/admin/v1/(keys|budgets)/[^/]+": "DELETE",
+    "/admin/v1/cache/(flush|explain|verdicts)": "POST",
+    "/admin/v1/cache/(stats|hits)": "GET, HEAD",
     "/admin/v1/report": "GET, HEAD",
     "/admin/v1/requests(/[^/]+)?": "GET, HEAD",
     "/admin/v1/tenants/[^/]+/retention": "DELETE, GET, HEAD, PUT",
@@ -39,10 +45,17 @@ class AdminDoors:
     """All of them, as a Starlette application."""
 
     def __init__(
-        self, keys: KeyDoors, budgets: BudgetDoors, retention: RetentionDoors, requests: RequestDoors, ledger: LedgerStore
+        self,
+        keys: KeyDoors,
+        budgets: BudgetDoors,
+        caches: CacheDoors,
+        retention: RetentionDoors,
+        requests: RequestDoors,
+        ledger: LedgerStore,
     ) -> None:
         self._keys = keys
         self._budgets = budgets
+        self._caches = caches
         self._retention = retention
         self._requests = requests
         self._ledger = ledger
@@ -52,6 +65,7 @@ class AdminDoors:
         routes = [
             *self._keys.routes(),
             *self._budgets.routes(),
+            *self._caches.routes(),
             *self._retention.routes(),
             *self._requests.routes(),
             Route("/admin/v1/report", guarded(self._report), methods=["GET"]),

@@ -12,9 +12,9 @@ from starlette.routing import Route
 from farthing.errors import InvalidRequest
 from farthing.http.admin_keys import NAME
 from farthing.http.admin_wire import KEY_ID, body_of, guarded, json_response, known_parameters, span
-from farthing.ports import AnswerStore, ResponseStore, RetentionStore
+from farthing.ports import AnswerStore, CacheRecords, QuestionIndex, ResponseStore, RetentionStore
 from farthing.settings import RetentionSettings, ServerSettings
-from farthing.types import Json, RetentionPolicy, utc_now
+from farthing.types import CacheScope, Json, RetentionPolicy, utc_now
 
 _SHORTEST_S = 60
 _LONGEST_NAME = 256
@@ -42,12 +42,16 @@ class RetentionDoors:
         retention: RetentionStore,
         responses: ResponseStore,
         answers: AnswerStore,
+        questions: QuestionIndex,
+        records: CacheRecords,
         settings: RetentionSettings,
         server: ServerSettings,
     ) -> None:
         self._retention = retention
         self._responses = responses
         self._answers = answers
+        self._questions = questions
+        self._records = records
         self._settings = settings
         self._server = server
 
@@ -130,14 +134,23 @@ class RetentionDoors:
         at = utc_now()
         transcripts = await self._retention.forget(tenant, user)
         responses = await self._responses.forget(tenant, user)
+        owner = None if flush else user
+        records = await self._records.forget(tenant, owner)  # before the questions: it is they that know their users
+        questions = await self._questions.forget(tenant, CacheScope(user_id=owner))
         answers = await self._answers.forget(tenant) if flush else None
         remaining = [_LEDGER]
         if answers is None:
             remaining.append(
-                "Cached answers belong to the tenant and not to a user: they live until they expire (setting cache.exact.ttl_s), "
-                "or delete all of the tenant with flush_cache=true."
+                "Cached answers, and questions that are not personal, belong to the tenant and not to a user: they live until they expire "
+                "(setting cache.exact.ttl_s), or delete all of the tenant with flush_cache=true."
             )
-        deleted = {"transcripts": transcripts, "responses": responses, "cached_answers": answers}
+        deleted = {
+            "transcripts": transcripts,
+            "responses": responses,
+            "cached_questions": questions,
+            "cache_records": records,
+            "cached_answers": answers,
+        }
         return json_response(
             {"object": "farthing.erasure", "tenant": tenant, "user": user, "at": at, "deleted": deleted, "remaining": remaining}
         )

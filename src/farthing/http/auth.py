@@ -69,8 +69,9 @@ class KeyRing:
 
     All keys are held in memory up to `max_cached`. A key that is not among them is looked up once, with a deadline, and then remembered
     as unknown until the next refresh. While the store is away the last known keys count; at a start without it, those of the snapshot.
-    `loaded`: there are keys to go by. `confirmed`: the store has said so since the start. `before_use` is awaited between reading keys
-    and opening to them: what must be known of a key by then (its budget) is read there. It may raise as the store does.
+    `loaded`: there are keys to go by. `confirmed`: the store has said so since the start; one without any key has not. `before_use` is
+    awaited between reading keys and opening to them: what must be known of a key by then (its budget) is read there. It may raise as the
+    store does.
     """
 
     def __init__(
@@ -97,6 +98,8 @@ class KeyRing:
         """Read all keys anew. Raises the store's errors and keeps the old ones then."""
         async with self._reloading:  # an older answer must not overtake a newer one: it may hold a key that was revoked since
             records = await self._store.all(self._settings.max_cached)
+            if not records and not self.confirmed:
+                return  # the first key, the admin's, is on its way: we were faster than whoever sees to the schema and to it
             if self._before_use is not None:
                 await self._before_use()
             changed = self._take(records) or not self.confirmed

@@ -224,6 +224,7 @@ class _Conversation:
                 if text and not run.silent:
                     await self._say({"type": "delta", "id": run.id, "text": text})
         finally:
+            answer.stream = None  # see `sse.send_events`
             await stream.aclose()
         return {"finish_reason": pieces.finish_reason, **account(request, answer, answer.usage)}
 

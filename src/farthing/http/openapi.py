@@ -9,6 +9,7 @@ import msgspec
 
 from farthing import __version__
 from farthing.http.admin_budgets import NewBudget
+from farthing.http.admin_cache import Explain, Flush, Opinion
 from farthing.http.admin_keys import NewKey
 from farthing.http.admin_retention import NewRetention
 from farthing.http.asgi import Receive, Scope, Send, send_whole
@@ -66,7 +67,7 @@ _ERRORS = {
 def document() -> bytes:
     """The encoded document."""
     spending = [ChatBody, EmbeddingsBody, ResponsesBody, CompletionBody, MessagesBody, CountBody, GenerateBody]
-    bodies = [*spending, NewKey, NewBudget, NewRetention, Extras]
+    bodies = [*spending, NewKey, NewBudget, NewRetention, Flush, Explain, Opinion, Extras]
     _, components = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
     for name in (body.__name__ for body in spending):
         components[name]["properties"]["farthing"] = {"anyOf": [{"$ref": "#/components/schemas/Extras"}, {"type": "null"}]}
@@ -93,6 +94,11 @@ def document() -> bytes:
             "post": _operation("Set a budget", "NewBudget", status="201"),
         },
         "/admin/v1/budgets/{id}": {"delete": _operation("Delete a budget", path="id")},
+        "/admin/v1/cache/flush": {"post": _operation("Flush cached answers", "Flush")},
+        "/admin/v1/cache/explain": {"post": _operation("Explain what a cache would do", "Explain")},
+        "/admin/v1/cache/verdicts": {"post": _operation("Say whether a cached answer was right", "Opinion")},
+        "/admin/v1/cache/stats": {"get": _operation("How the caches do")},
+        "/admin/v1/cache/hits": {"get": _operation("List the requests that a cached answer went to", query=["tenant", "question"])},
         "/admin/v1/report": {"get": _operation("What was spent and saved", query=["since", "until", "by", "tenant"])},
         "/admin/v1/requests": {"get": _operation("List requests", query=["tenant", "user", "since", "until", "limit"])},
         "/admin/v1/requests/{id}": {"get": _operation("Show a request and its texts", path="id")},

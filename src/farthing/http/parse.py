@@ -29,6 +29,7 @@ _MISSING = re.compile(r"required field `(?P<name>[^`]+)`")
 _HEADER = b"x-farthing-"
 _SWITCHES = {"true": True, "false": False, "1": True, "0": False}
 _LONGEST_NAME = 256
+_MOST_TAGS = 16
 _LATER = ("memory", "knowledge", "route", "prompt", "dry_run")
 _MOST_PROMPTS = 2048
 _LONGEST_COMPLAINT = 1000
@@ -168,7 +169,9 @@ _NO_EXTRAS = Extras()
 
 
 def _header_value(name: str, value: str) -> Any:
-    return _SWITCHES.get(value.lower(), value) if name in {"dry_run", "memory", "knowledge", "store"} else value
+    if name == "tags":
+        return [tag.strip() for tag in value.split(",")]
+    return _SWITCHES.get(value.lower(), value) if name in {"dry_run", "memory", "knowledge", "store", "personal"} else value
 
 
 def _check(found: Extras) -> None:
@@ -176,6 +179,10 @@ def _check(found: Extras) -> None:
         value = getattr(found, name)
         if value is not None and not (1 <= len(value) <= _LONGEST_NAME and value.isprintable()):
             raise InvalidRequest(f"farthing.{name} must have 1 to {_LONGEST_NAME} printable characters", param=f"farthing.{name}")
+    if len(found.tags) > _MOST_TAGS or not all(1 <= len(tag) <= _LONGEST_NAME and tag.isprintable() for tag in found.tags):
+        raise InvalidRequest(
+            f"farthing.tags: at most {_MOST_TAGS} tags of 1 to {_LONGEST_NAME} printable characters each", param="farthing.tags"
+        )
     for name in _LATER:
         if getattr(found, name) not in (None, False, "off"):
             raise InvalidRequest(f"farthing.{name} is not available in this version of Farthing", param=f"farthing.{name}")

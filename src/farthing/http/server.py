@@ -110,7 +110,8 @@ class Gateway:
                 return
             finally:
                 self.in_flight -= 1
-                self._lifelines.discard(scope[LIFELINE])
+                self._lifelines.discard(scope.pop(LIFELINE))
+                scope.pop(DIRECT, None)  # both lead back to the scope: left there, each request would wait for the garbage collector
         elif scope["type"] == "websocket":
             await self._socket(scope, receive, send)
 

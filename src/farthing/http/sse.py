@@ -73,6 +73,7 @@ async def send_events(scope: Scope, send: Send, headers: Headers, answer: Answer
             return
         await send({"type": "http.response.body", "body": bytes(tail)})
     finally:
+        answer.stream = None  # it leads back to the answer: a ring, which would wait for the garbage collector
         await stream.aclose()
 
 

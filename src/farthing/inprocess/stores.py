@@ -10,9 +10,11 @@ from uuid import UUID
 import msgspec
 
 from farthing.errors import InvalidRequest, Unavailable
-from farthing.ports import ReportBy
-from farthing.types import KeyRecord, LedgerEntry, Report, StoredAnswer, Totals, utc_now
+from farthing.inprocess.flushes import Facts, Flushes
+from farthing.ports import EVERYTHING, ReportBy
+from farthing.types import CacheScope, KeyRecord, LedgerEntry, Report, StoredAnswer, Totals, utc_now
 
+CHANNELS = ("keys", "answers", "budgets", "retention", "questions", "verdicts")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INTEGER = 2**31
 _MONEY = 10**15
@@ -42,7 +44,7 @@ class InProcessChanges:
         queue: asyncio.Queue[tuple[str, str] | None] = asyncio.Queue()
         self._watchers.add(queue)
         try:
-            for channel in ("keys", "answers", "budgets", "retention"):
+            for channel in CHANNELS:
                 yield channel, ""
             while (news := await queue.get()) is not None:
                 yield news
@@ -138,7 +140,7 @@ class InProcessAnswers:
         self._clock = clock
         self._bytes = 0
         self._entries: dict[tuple[str, bytes], StoredAnswer] = {}
-        self._flushed: dict[str, datetime] = {}
+        self._flushes = Flushes()
 
     async def get(self, tenant: str, key: bytes) -> StoredAnswer | None:
         """See `ports.AnswerStore.get`."""
@@ -151,8 +153,7 @@ class InProcessAnswers:
             _digest(entry.key)
         for entry in entries:
             place = (entry.tenant, entry.key)
-            flushed = self._flushed.get(entry.tenant)
-            if flushed is not None and flushed >= entry.created_at:
+            if self._flushes.cover(entry.tenant, entry.created_at, **_facts(entry)):
                 continue
             if place not in self._entries or self._entries[place].created_at <= entry.created_at:
                 self._remove([place])
@@ -171,10 +172,10 @@ class InProcessAnswers:
         live = [place for place in reversed(self._oldest_first()) if self._entries[place].expires_at > now]
         return [key for _, key in live[:limit]]
 
-    async def forget(self, tenant: str) -> int:
+    async def forget(self, tenant: str, scope: CacheScope = EVERYTHING) -> int:
         """See `ports.AnswerStore.forget`."""
-        self._flushed[tenant] = self._clock()
-        gone = [place for place in self._entries if place[0] == tenant]
+        self._flushes.add(tenant, scope, self._clock())
+        gone = [place for place, entry in self._entries.items() if place[0] == tenant and scope.covers(**_facts(entry))]
         self._remove(gone)
         return len(gone)
 
@@ -183,6 +184,7 @@ class InProcessAnswers:
         before, now = len(self._entries), self._clock()
         self._remove([place for place, entry in self._entries.items() if entry.expires_at <= now])
         self._remove(self._oldest_first()[: max(len(self._entries) - max_rows, 0)])
+        self._flushes.prune(now)
         return before - len(self._entries)
 
     def _oldest_first(self) -> list[tuple[str, bytes]]:
@@ -192,6 +194,10 @@ class InProcessAnswers:
         for place in places:
             gone = self._entries.pop(place, None)
             self._bytes -= len(gone.payload) if gone else 0
+
+
+def _facts(entry: StoredAnswer) -> Facts:
+    return {"namespace": entry.namespace, "tags": entry.tags, "user_id": None, "answer_key": entry.key}
 
 
 def _digest(value: bytes) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 
 from farthing.types import Answer, Request
 
@@ -14,9 +13,10 @@ Stage = Callable[[Request, Next], Awaitable[Answer]]
 def compose(stages: Sequence[Stage], last: Next) -> Next:
     """One callable out of stages, the first one outermost, and what ends the chain."""
     for stage in reversed(stages):
-        last = partial(_call, stage, last)
+        last = _before(last, stage)
     return last
 
 
-async def _call(stage: Stage, following: Next, request: Request) -> Answer:
-    return await stage(request, following)
+def _before(following: Next, stage: Stage) -> Next:
+    """Not a coroutine of its own: each one on the way is gone through again whenever the request waits."""
+    return lambda request: stage(request, following)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+import msgspec
+
+from farthing.ports import EVERYTHING
 from farthing.postgres.erasures import UNTIL_WRITTEN, covered, erase
 from farthing.postgres.pool import Database
-from farthing.types import StoredAnswer, utc_now
+from farthing.types import CacheScope, StoredAnswer, utc_now
 
 _KEYS_PER_NOTICE = 120
 """64 hex digits and a comma each: below the 8,000 bytes that NOTIFY carries."""
@@ -16,26 +19,33 @@ _PRUNE_ROWS = 1000
 """Deleted in one transaction, so that no pruning holds locks for long."""
 
 _GET = """
-SELECT namespace, model, payload, cost_microusd, created_at, expires_at FROM farthing.answers
+SELECT namespace, tags, model, payload, cost_microusd, created_at, expires_at FROM farthing.answers
 WHERE tenant = %s AND key = %s AND expires_at > %s
 """
 _PUT = f"""
 WITH stored AS (
-  INSERT INTO farthing.answers AS a (tenant, key, namespace, model, payload, cost_microusd, created_at, expires_at)
-  SELECT * FROM unnest(
-    %s::text[], %s::bytea[], %s::text[], %s::text[], %s::bytea[], %s::bigint[], %s::timestamptz[], %s::timestamptz[]
-  ) AS g(tenant, key, namespace, model, payload, cost_microusd, created_at, expires_at)
-  WHERE NOT {covered("answers", "g", "g.created_at", by_user=False)}
+  INSERT INTO farthing.answers AS a (tenant, key, namespace, tags, model, payload, cost_microusd, created_at, expires_at)
+  SELECT g.tenant, g.key, g.namespace, g.tags, g.model, g.payload, g.cost_microusd, g.created_at, g.expires_at FROM (
+    SELECT u.*, ARRAY(SELECT jsonb_array_elements_text(u.tag_list::jsonb)) AS tags FROM unnest(
+      %s::text[], %s::bytea[], %s::text[], %s::text[], %s::text[], %s::bytea[], %s::bigint[], %s::timestamptz[], %s::timestamptz[]
+    ) AS u(tenant, key, namespace, tag_list, model, payload, cost_microusd, created_at, expires_at)
+  ) AS g
+  WHERE NOT {covered("answers", "g", "g.created_at", by_user=False, answer_key="key")}
   ON CONFLICT (tenant, key) DO UPDATE SET
-    namespace = excluded.namespace, model = excluded.model, payload = excluded.payload, cost_microusd = excluded.cost_microusd,
-    created_at = excluded.created_at, expires_at = excluded.expires_at
+    namespace = excluded.namespace, tags = excluded.tags, model = excluded.model, payload = excluded.payload,
+    cost_microusd = excluded.cost_microusd, created_at = excluded.created_at, expires_at = excluded.expires_at
   WHERE a.created_at <= excluded.created_at
 )
 SELECT pg_notify('farthing_answers', notice) FROM unnest(%s::text[]) AS notice
 """  # noqa: S608  # all parts are ours
 _KEYS = "SELECT key FROM farthing.answers WHERE expires_at > %s ORDER BY created_at DESC LIMIT %s"
 _FORGET = """
-DELETE FROM farthing.answers WHERE ctid = ANY (ARRAY(SELECT ctid FROM farthing.answers WHERE tenant = %(tenant)s LIMIT %(rows)s))
+DELETE FROM farthing.answers WHERE ctid = ANY (ARRAY(
+  SELECT ctid FROM farthing.answers
+  WHERE tenant = %(tenant)s AND (%(namespace)s::text IS NULL OR namespace = %(namespace)s)
+    AND (%(tag)s::text IS NULL OR %(tag)s = ANY (tags)) AND (%(answer_key)s::bytea IS NULL OR key = %(answer_key)s)
+  LIMIT %(rows)s
+))
 """
 # One worker prunes at a time; another one that comes meanwhile has nothing to do.
 _PRUNING = "SELECT pg_try_advisory_xact_lock(hashtextextended('farthing.answers.prune', 0))"
@@ -67,11 +77,12 @@ class PostgresAnswers:
             row = await (await connection.execute(_GET, (tenant, key, self._clock()), binary=True)).fetchone()
         if row is None:
             return None
-        namespace, model, payload, cost, created_at, expires_at = row
+        namespace, tags, model, payload, cost, created_at, expires_at = row
         return StoredAnswer(
             key=key,
             tenant=tenant,
             namespace=namespace,
+            tags=tuple(tags),
             model=model,
             payload=bytes(payload),
             cost_microusd=cost,
@@ -88,6 +99,7 @@ class PostgresAnswers:
             [row.tenant for row in rows],
             [row.key for row in rows],
             [row.namespace for row in rows],
+            [msgspec.json.encode(row.tags).decode() for row in rows],
             [row.model for row in rows],
             [row.payload for row in rows],
             [row.cost_microusd for row in rows],
@@ -106,14 +118,17 @@ class PostgresAnswers:
             rows = await (await connection.execute(_KEYS, (self._clock(), limit), binary=True)).fetchall()
         return [bytes(key) for (key,) in rows]
 
-    async def forget(self, tenant: str) -> int:
+    async def forget(self, tenant: str, scope: CacheScope = EVERYTHING) -> int:
         """See `ports.AnswerStore.forget`. Other workers are told on the channel `retention`."""
+        if scope.user_id is not None:
+            return 0
+        values = {"tenant": tenant, "namespace": scope.namespace, "tag": scope.tag, "answer_key": scope.answer_key}
         async with self._database.service() as connection:
-            await erase(connection, tenant, "answers", None, self._clock())
+            await erase(connection, tenant, "answers", None, self._clock(), scope)
         forgotten, gone = 0, _PRUNE_ROWS
         while gone == _PRUNE_ROWS:
             async with self._database.service() as connection:
-                gone = (await connection.execute(_FORGET, {"tenant": tenant, "rows": _PRUNE_ROWS})).rowcount
+                gone = (await connection.execute(_FORGET, {**values, "rows": _PRUNE_ROWS})).rowcount
             forgotten += gone
         return forgotten
 

@@ -18,6 +18,11 @@ from farthing.errors import SettingsError
 
 Connection = AsyncConnection[TupleRow]
 
+VECTOR_SCHEMA = """
+SELECT quote_ident(nspname) FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = extnamespace WHERE extname = 'vector'
+"""
+"""Where pgvector is: in `public` or where an administrator put it. Its types and operators are looked up there, after all else."""
+
 _DEFAULTS = {
     "application_name": "farthing",
     "client_encoding": "UTF8",

@@ -24,7 +24,7 @@ from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.connections import DatabaseURI
 
 from farthing.errors import SettingsError, Unavailable
-from farthing.postgres.connection import conninfo, cut
+from farthing.postgres.connection import VECTOR_SCHEMA, conninfo, cut
 from farthing.postgres.translate import translated
 from farthing.types import new_id
 
@@ -33,6 +33,7 @@ ROLES = Path(__file__).parent / "sql" / "roles.sql"
 
 _OLDEST_SERVER = 150_000
 _LOCK = 0x6661_7274_6869_6E67  # "farthing" in ASCII
+_OLDEST_VECTOR = (0, 8)
 _ROLE_NAMES = ("farthing_app", "farthing_service")
 _BOOKS = "_yoyo_migration"
 _LAST_WORDS_S = 1.0
@@ -122,13 +123,28 @@ def _prepare(connection: psycopg.Connection[Any]) -> None:
                 connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(name), user))
         if connection.execute("SELECT to_regnamespace('farthing')").fetchone() == (None,):
             connection.execute("CREATE SCHEMA farthing")
+        connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
     except psycopg.errors.InsufficientPrivilege as error:
         raise SettingsError(_for_the_administrator(connection, user, error)) from error
+    except (psycopg.errors.UndefinedFile, psycopg.errors.FeatureNotSupported) as error:
+        raise SettingsError(
+            "Farthing needs pgvector, and this PostgreSQL server does not have it: install it there (on Debian the package "
+            f"postgresql-{connection.info.server_version // 10_000}-pgvector; managed services have it), then start again."
+        ) from error
+    _check_vector(connection)
     unsafe = connection.execute(
         "SELECT rolname FROM pg_roles WHERE rolname = ANY (%s) AND (rolsuper OR rolbypassrls)", (list(_ROLE_NAMES),)
     ).fetchone()
     if unsafe:
         raise SettingsError(f"The role {unsafe[0]} escapes row-level security. Run: ALTER ROLE {unsafe[0]} NOSUPERUSER NOBYPASSRLS;")
+
+
+def _check_vector(connection: psycopg.Connection[Any]) -> None:
+    row = connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchone()
+    version = row[0] if row else ""
+    if tuple(int(part) for part in version.split(".")[:2] if part.isdecimal()) < _OLDEST_VECTOR:
+        wanted = ".".join(map(str, _OLDEST_VECTOR))
+        raise SettingsError(f"Farthing needs pgvector {wanted} or newer; this database has {version}. Run: ALTER EXTENSION vector UPDATE;")
 
 
 def _may_become(connection: psycopg.Connection[Any], role: str) -> bool:
@@ -144,6 +160,7 @@ def _for_the_administrator(connection: psycopg.Connection[Any], user: sql.Identi
             sql.SQL("CREATE ROLE farthing_service NOLOGIN;    -- where it does not exist"),
             sql.SQL("GRANT farthing_app, farthing_service TO {};").format(user),
             sql.SQL("GRANT CREATE ON DATABASE {} TO {};").format(sql.Identifier(connection.info.dbname), user),
+            sql.SQL("CREATE EXTENSION IF NOT EXISTS vector;"),
         )
     )
     return (
@@ -174,7 +191,9 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo has no t
     def connect(self, _uri: DatabaseURI) -> psycopg.Connection[Any]:
         connection = self._wires.connect(self._target)
         try:
-            connection.execute("SET search_path TO farthing")
+            connection.execute(
+                sql.SQL("SELECT set_config('search_path', concat_ws(', ', 'farthing', ({})), false)").format(sql.SQL(VECTOR_SCHEMA))
+            )
             _limit(connection, self._deadline)
         except BaseException:
             connection.close()

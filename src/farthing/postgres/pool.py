@@ -12,9 +12,9 @@ from psycopg import AsyncConnection, sql
 from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
+from farthing.breaker import Breaker
 from farthing.errors import FarthingError, Unavailable
-from farthing.postgres.breaker import Breaker
-from farthing.postgres.connection import Connection, conninfo, cut_off_after
+from farthing.postgres.connection import VECTOR_SCHEMA, Connection, conninfo, cut_off_after
 from farthing.postgres.translate import translated
 
 _SERVICE = "BEGIN; SET LOCAL ROLE farthing_service"
@@ -168,7 +168,7 @@ class Database:
         timeout = self._statement_timeout_ms
         statements = (
             "SET ROLE farthing_app",
-            "SET search_path TO pg_catalog, farthing",
+            f"SELECT set_config('search_path', concat_ws(', ', 'pg_catalog', 'farthing', ({VECTOR_SCHEMA})), false)",  # ours
             "SET timezone TO 'UTC'",
             f"SET statement_timeout TO {timeout}",
             f"SET lock_timeout TO {timeout}",

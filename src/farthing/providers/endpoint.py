@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from urllib.parse import urlsplit
 
@@ -151,22 +151,23 @@ class Endpoint:
         """Close idle connections now and the others as they finish."""
         await self._http.aclose()
 
-    async def _body(self, exchange: Exchange) -> bytes:
-        return await exchange.body(self._settings.max_response_bytes, self._settings.idle_timeout_s)
+    def _body(self, exchange: Exchange) -> Awaitable[bytes]:
+        return exchange.body(self._settings.max_response_bytes, self._settings.idle_timeout_s)
 
-    async def _open(self, path: str, call: Call, body: Json) -> Exchange:
+    def _open(self, path: str, call: Call, body: Json) -> Awaitable[Exchange]:
         """Send, and raise what a status other than 200 means."""
         data = _encode(body)
         extra = b"traceparent: %s\r\n" % call.traceparent.encode("ascii") if call.traceparent else b""
-        if self._signer is None:
-            return await self._send(path, data, extra)
-        signed = await self._sign(self._signer, path, data)
+        return self._send(path, data, extra) if self._signer is None else self._send_signed(self._signer, path, data, extra)
+
+    async def _send_signed(self, signer: Signer, path: str, data: bytes, extra: bytes) -> Exchange:
+        signed = await self._sign(signer, path, data)
         try:
             return await self._send(path, data, extra + _lines(signed))
         except UpstreamError as error:
-            if not (self._expired and self._expired(error) and self._signer.renew(signed)):
+            if not (self._expired and self._expired(error) and signer.renew(signed)):
                 raise
-        return await self._send(path, data, extra + _lines(await self._sign(self._signer, path, data)))
+        return await self._send(path, data, extra + _lines(await self._sign(signer, path, data)))
 
     async def _sign(self, signer: Signer, path: str, data: bytes) -> dict[str, str]:
         headers = {"host": urlsplit(self._base_url).netloc, "content-type": "application/json"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import Awaitable
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -274,13 +275,10 @@ class Http1Client:
             raise UpstreamMalformed(f"{self.name} compressed its answer although identity was asked for")
         return Exchange(self, connection, deadline)
 
-    async def wait(self, connection: Connection, seconds: float, deadline: float, what: str) -> None:
+    def wait(self, connection: Connection, seconds: float, deadline: float, what: str) -> Awaitable[None]:
         """Wait on a connection, no longer than to the exchange's total deadline."""
         left = deadline - asyncio.get_running_loop().time()
-        if left < seconds:
-            await connection.wait(left, "complete answer")
-        else:
-            await connection.wait(seconds, what)
+        return connection.wait(left, "complete answer") if left < seconds else connection.wait(seconds, what)
 
     async def _acquire(self, loop: asyncio.AbstractEventLoop) -> Connection:
         give_up_at = 0.0

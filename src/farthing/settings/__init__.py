@@ -1,5 +1,13 @@
 """The settings: one YAML file, each value overridable by an environment variable, nothing read at import."""
 
+from farthing.settings.cache import (
+    CacheSettings,
+    ExactCacheSettings,
+    JudgeSettings,
+    NamespaceSettings,
+    SemanticCacheSettings,
+    ShadowSettings,
+)
 from farthing.settings.load import effective, load, load_text, masked, read_text
 from farthing.settings.providers import (
     AnthropicSettings,
@@ -18,15 +26,14 @@ from farthing.settings.providers import (
 from farthing.settings.references import OpenVault, Secrets, Vault
 from farthing.settings.sections import (
     BudgetSettings,
-    CacheSettings,
     CompletionsSettings,
     DatabaseSettings,
-    ExactCacheSettings,
     GenerateSettings,
     KeyLimitSettings,
     KeySettings,
     LedgerSettings,
     LimitsSettings,
+    RedisSettings,
     ResponsesSettings,
     RetentionSettings,
     ServerSettings,
@@ -48,6 +55,7 @@ __all__ = [
     "DeploymentSettings",
     "ExactCacheSettings",
     "GenerateSettings",
+    "JudgeSettings",
     "KeyLimitSettings",
     "KeySettings",
     "LedgerSettings",
@@ -55,15 +63,19 @@ __all__ = [
     "LiteLLMSettings",
     "LocalSettings",
     "ModelSettings",
+    "NamespaceSettings",
     "OpenAICompatibleSettings",
     "OpenVault",
     "PriceSettings",
     "ProviderSettings",
+    "RedisSettings",
     "ResponsesSettings",
     "RetentionSettings",
     "Secrets",
+    "SemanticCacheSettings",
     "ServerSettings",
     "Settings",
+    "ShadowSettings",
     "SocketSettings",
     "TelemetrySettings",
     "Vault",

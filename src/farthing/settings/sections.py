@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -39,35 +41,51 @@ class DatabaseSettings(Section):
     """How often a worker looks whether the database is there, for /readyz."""
 
 
-class ExactCacheSettings(Section):
-    """The exact cache. See docs/cache.md for what is part of its key."""
-
-    enabled: bool = True
-    ttl_s: Annotated[float, Field(gt=0, le=31_536_000)] = 86_400
-    max_temperature: Annotated[float, Field(ge=0, le=2)] = 2
-    """Requests hotter than this are not cached; a request that names no temperature counts as 1."""
-    max_bytes: Count = 16 * 2**20
-    """Answers kept in a worker's memory."""
-    max_entry_bytes: Count = 2**20
-    max_chunks: Count = 20_000
-    """A stream of more chunks is not kept."""
-    follow_timeout_s: Seconds = 60
-    """How long a request waits for an identical one that is under way, before it asks the model itself."""
-    max_rows: Count = 200_000
-    """Answers kept in PostgreSQL."""
-    max_known_keys: Count = 100_000
-    """Keys of answers in PostgreSQL that a worker remembers; a miss among them asks nobody."""
-    read_timeout_s: Seconds = 0.1
-    write_queue: Count = 2048
-    """Answers that wait to be written to PostgreSQL. When it is full, new ones stay in this worker's memory only."""
-    write_rate: Count = 100
-    """Answers a second that a worker writes to PostgreSQL at most: under a flood of new questions the database is not the victim."""
+_REDIS_URL = re.compile(r"(rediss?://[^\s/?#]+/?(0)?|unix://(?:[^\s/?#@]*@)?/[^\s?#]+)(\?[^\s#]*)?")
+_REDIS_OPTIONS = frozenset({"db", "ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"})
+"""What may follow the `?`. Others of redis-py's would undo what the adapter rests on: its time-outs, the check of certificates."""
 
 
-class CacheSettings(Section):
-    """The caches."""
+class RedisSettings(Section):
+    """Redis or Valkey with vector search, for the semantic cache. See docs/redis.md. Without a URL there is none."""
 
-    exact: ExactCacheSettings = ExactCacheSettings()
+    url: SecretStr | None = None
+    """`rediss://user:password@host:6379` with TLS, `redis://…` without, or `unix:///path`."""
+    pool_size: Annotated[int, Field(ge=1, le=1000)] = 8
+    """Connections of each worker at most."""
+    connect_timeout_s: Seconds = 1
+    timeout_s: Seconds = 0.1
+    """How long a search may take; a slower one is a miss."""
+    write_timeout_s: Seconds = 2
+    """How long storing or deleting some hundred questions may take."""
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = "farthing"
+    """Of all keys and of the index, so that several installations may share a Redis."""
+    vector_type: Literal["float32", "float16"] = "float32"
+    """Of the vectors in Redis. `float16` takes half the memory and loses nothing; Valkey, ElastiCache and MemoryDB do not have it."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_one(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        given = value.get_secret_value()
+        found = _REDIS_URL.fullmatch(given)
+        if found is None:
+            msg = "must be a rediss://, redis:// or unix:// URL, and of database 0, the only one that can be searched"
+            raise ValueError(msg)
+        try:
+            _ = urlsplit(given).port
+        except ValueError:
+            msg = "has no valid port"
+            raise ValueError(msg) from None
+        options = dict(parse_qsl(urlsplit(given).query, keep_blank_values=True))
+        if unknown := options.keys() - _REDIS_OPTIONS:
+            msg = f"has options that are not allowed here: {', '.join(sorted(unknown))}; known: {', '.join(sorted(_REDIS_OPTIONS))}"
+            raise ValueError(msg)
+        if options.get("db", "0") != "0":
+            msg = "must be of database 0, the only one that can be searched"
+            raise ValueError(msg)
+        return value
 
 
 class KeySettings(Section):

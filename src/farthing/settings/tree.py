@@ -9,16 +9,17 @@ from pathlib import Path
 from pydantic import model_validator
 
 from farthing.settings.basic import Section
+from farthing.settings.cache import CacheSettings
 from farthing.settings.providers import AnyProviderSettings, AwsSettings, LocalSettings, ModelSettings
 from farthing.settings.sections import (
     BudgetSettings,
-    CacheSettings,
     CompletionsSettings,
     DatabaseSettings,
     GenerateSettings,
     KeySettings,
     LedgerSettings,
     LimitsSettings,
+    RedisSettings,
     ResponsesSettings,
     RetentionSettings,
     ServerSettings,
@@ -32,6 +33,7 @@ class Settings(Section):
     data: Path = Path(".farthing")
     server: ServerSettings = ServerSettings()
     database: DatabaseSettings = DatabaseSettings()
+    redis: RedisSettings = RedisSettings()
     local: LocalSettings = LocalSettings()
     providers: dict[str, AnyProviderSettings] = {}
     models: dict[str, ModelSettings] = {}
@@ -66,6 +68,11 @@ class Settings(Section):
         chat = {name for name, model in self.models.items() if model.kind == "chat"} | local
         if self.budgets.free_model is not None:
             must_be_one_of("budgets.free_model", self.budgets.free_model, chat)
+        if self.cache.semantic.backend == "redis" and self.redis.url is None:
+            msg = "cache.semantic.backend: redis needs redis.url, such as rediss://user:password@host:6379"
+            raise ValueError(msg)
+        if self.cache.semantic.judge.model is not None:
+            must_be_one_of("cache.semantic.judge.model", self.cache.semantic.judge.model, chat)
         for where, chosen in self.generate.named().items():
             must_be_one_of(where, chosen, chat)
         if "local" in self.providers:

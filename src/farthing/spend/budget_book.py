@@ -46,6 +46,11 @@ class BudgetBook:
         self._reloading = asyncio.Lock()
         self.loaded = False
 
+    @property
+    def ready(self) -> bool:
+        """Whether `known` needs no wait."""
+        return self._known.is_set()
+
     async def known(self) -> bool:
         """Whether it can be told which budgets there are. Right after a start that takes a moment, which is waited for."""
         if not self._known.is_set():

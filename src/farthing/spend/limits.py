@@ -174,21 +174,21 @@ class TokenRates:
         self._rules = rules
         self._limits = limits
 
-    def reserve(self, principal: Principal, tokens: int) -> None:
+    def of(self, principal: Principal) -> Limits | None:
+        """The limits of whoever asks, to be handed to `reserve` and `settle`; None when none is of tokens."""
+        limits = self._rules.of(principal)
+        return limits if limits is not None and limits.tokens_per_minute is not None else None
+
+    def reserve(self, principal: Principal, limits: Limits, tokens: int) -> None:
         """Take what a call may use. Raises `RateLimited`."""
-        limits = self._rules.of(principal)
-        if limits is not None and limits.tokens_per_minute is not None:
-            self._limits.take_tokens(principal.key_id.bytes, limits, min(max(tokens, 0), limits.tokens_per_minute))
+        self._limits.take_tokens(principal.key_id.bytes, limits, _bounded(tokens, limits))
 
-    def settle(self, principal: Principal, reserved: int, used: int) -> None:
+    def settle(self, principal: Principal, limits: Limits, reserved: int, used: int) -> None:
         """Put right what `reserve` took for `reserved`: `used` is what the call did use, 0 when it did not happen."""
-        limits = self._rules.of(principal)
-        if limits is not None and limits.tokens_per_minute is not None:
-            change = min(max(reserved, 0), limits.tokens_per_minute) - max(used, 0)
-            if change:
-                self._limits.put_tokens(principal.key_id.bytes, limits, change)
+        change = _bounded(reserved, limits) - max(used, 0)
+        if change:
+            self._limits.put_tokens(principal.key_id.bytes, limits, change)
 
-    def applies(self, principal: Principal) -> bool:
-        """Whether there is a limit for this caller."""
-        limits = self._rules.of(principal)
-        return limits is not None and limits.tokens_per_minute is not None
+
+def _bounded(tokens: int, limits: Limits) -> int:
+    return min(max(tokens, 0), limits.tokens_per_minute or 0)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from farthing.errors import FarthingError
 from farthing.ports import Ledger
 from farthing.spend.prices import cost
-from farthing.types import ANONYMOUS, Answer, Attempt, LedgerEntry, Request, Source, new_id
+from farthing.types import ANONYMOUS, ANSWER, Answer, Attempt, LedgerEntry, Request, Source, new_id
 
 _LONGEST_TEXT = 256
 
@@ -35,11 +35,14 @@ class LedgerMeter:
         usage, price = attempt.usage, attempt.price
         spent = cost(price, usage)
         baseline = spent if attempt.baseline == price else cost(attempt.baseline, usage)
+        asked = request.purpose == ANSWER
+        if not asked:
+            baseline = 0  # without Farthing nobody would have called a model for this
         saved = baseline - spent if attempt.final and attempt.error is None else 0
         entry = self._entry(
             request,
             attempt=attempt.number,
-            final=attempt.final,
+            final=attempt.final and asked,
             source=Source.MODEL if attempt.error is None or attempt.ended_early else Source.NONE,
             model_used=attempt.model_used,
             provider=attempt.provider,
@@ -73,7 +76,7 @@ class LedgerMeter:
         entry = self._entry(
             request,
             attempt=0,
-            final=True,
+            final=request.purpose == ANSWER,
             source=answer.source if answer else Source.NONE,
             model_used=answer.model if answer else None,
             provider=None,
@@ -97,6 +100,7 @@ class LedgerMeter:
             user_id=_bounded(request.user),
             tier=who.tier,
             operation=request.operation,
+            purpose=request.purpose,
             model_asked=_bounded(request.model or None),
             task_type=_bounded(request.extras.task_type),
             stream=request.stream,

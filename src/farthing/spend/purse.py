@@ -13,7 +13,7 @@ from farthing.spend.budget_book import BudgetBook
 from farthing.spend.leases import Lease, Leases
 from farthing.spend.lengths import Bounds, Lengths
 from farthing.spend.limits import TokenRates
-from farthing.types import Price, Principal, Request, Usage, dollars, utc_now
+from farthing.types import Limits, Price, Principal, Request, Usage, dollars, utc_now
 
 _ASK_AGAIN_S = 0.1
 _MILLION = 1_000_000
@@ -40,16 +40,17 @@ class _Held:
 class _HeldTokens:
     """A reservation of tokens per minute, over one of money."""
 
-    __slots__ = ("_money", "_rates", "_reserved", "_who")
+    __slots__ = ("_limits", "_money", "_rates", "_reserved", "_who")
 
-    def __init__(self, money: Reservation, rates: TokenRates, who: Principal, reserved: int) -> None:
+    def __init__(self, money: Reservation, rates: TokenRates, who: Principal, limits: Limits, reserved: int) -> None:
         self._money = money
         self._rates = rates
         self._who = who
+        self._limits = limits
         self._reserved = reserved
 
     def settle(self, usage: Usage, cost_microusd: int) -> None:
-        self._rates.settle(self._who, self._reserved, usage.input + usage.output)
+        self._rates.settle(self._who, self._limits, self._reserved, usage.input + usage.output)
         self._money.settle(usage, cost_microusd)
 
 
@@ -81,17 +82,17 @@ class BudgetPurse:
     async def reserve(self, request: Request, upstream_model: str, price: Price) -> Reservation:
         """See `ports.Purse.reserve`."""
         who = request.principal
-        if not await self._book.known() and not price.free:
+        if not self._book.ready and not await self._book.known() and not price.free:
             self.refused += 1
             raise BudgetUnverified("It is not known yet which budgets there are: the database is away.", retry_after_s=2.0)
         budgets = self._book.of(who, request.user)
-        limited = self._rates.applies(who)
-        if not budgets and not limited:
+        limits = self._rates.of(who)
+        if not budgets and limits is None:
             return self._nothing
         bounds = self._lengths.bounds(request, upstream_model)
         tokens = bounds.input + bounds.wanted
-        if limited:
-            self._rates.reserve(who, tokens)
+        if limits is not None:
+            self._rates.reserve(who, limits, tokens)
         money: Reservation = self._nothing
         try:
             if budgets and not price.free:
@@ -100,10 +101,10 @@ class BudgetPurse:
                 request.over_budget = any(not lease.budget.hard and lease.over for lease, _ in taken)
         except BaseException as error:
             self.refused += isinstance(error, BudgetExceeded | BudgetUnverified | PriceUnknown)
-            if limited:
-                self._rates.settle(who, tokens, 0)
+            if limits is not None:
+                self._rates.settle(who, limits, tokens, 0)
             raise
-        return _HeldTokens(money, self._rates, who, tokens) if limited else money
+        return money if limits is None else _HeldTokens(money, self._rates, who, limits, tokens)
 
     async def _keep(self, budgets: Sequence[Budget], bounds: Bounds, price: Price, model: str) -> list[tuple[Lease, int]]:
         """Take the same amount out of each budget's lease; soft ones only count."""

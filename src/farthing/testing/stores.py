@@ -29,10 +29,10 @@ from hypothesis import strategies as st
 from farthing.budgets import settings_budget
 from farthing.errors import InvalidRequest
 from farthing.ports import AnswerStore, BudgetStore, Changes, KeyStore, LedgerStore, ReportBy
-from farthing.types import KeyRecord, LedgerEntry, Source, StoredAnswer, Totals, new_id, uuid7_at
+from farthing.types import CacheScope, KeyRecord, LedgerEntry, Source, StoredAnswer, Totals, new_id, uuid7_at
 
 _NEWS_S = 5.0
-_CHANNELS = 4
+_CHANNELS = 6
 _NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 _DAY = timedelta(days=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -351,7 +351,10 @@ class AnswerStoreContract:
     """`ports.AnswerStore`."""
 
     async def test_an_answer_comes_back_as_it_was_stored(self, stores: Stores) -> None:
-        answers = [stored_answer("a"), stored_answer("b", tenant="rival", payload=b"", created_at=_NOON + timedelta(microseconds=1))]
+        answers = [
+            stored_answer("a", tags=("x", "a,b")),
+            stored_answer("b", tenant="rival", payload=b"", created_at=_NOON + timedelta(microseconds=1)),
+        ]
         await stores.answers.put(answers)
         for answer in answers:
             assert await stores.answers.get(answer.tenant, answer.key) == answer
@@ -419,6 +422,35 @@ class AnswerStoreContract:
         assert await stores.answers.prune(10) == 2490
         assert len(await stores.answers.keys(100)) == 10
 
+    @pytest.mark.parametrize(
+        ("scope", "left"),
+        [
+            (CacheScope(), []),
+            (CacheScope(namespace="docs"), ["tagged", "plain"]),
+            (CacheScope(tag="v1"), ["docs", "plain"]),
+            (CacheScope(tag="v"), ["docs", "tagged", "plain"]),
+            (CacheScope(namespace="docs", tag="v1"), ["docs", "tagged", "plain"]),
+            (CacheScope(answer_key=sha256(b"plain").digest()), ["docs", "tagged"]),
+            (CacheScope(user_id="ann"), ["docs", "tagged", "plain"]),
+            (CacheScope(user_id=""), ["docs", "tagged", "plain"]),
+        ],
+    )
+    async def test_what_is_flushed_goes_and_does_not_come_back(self, stores: Stores, scope: CacheScope, left: list[str]) -> None:
+        """Not even when another worker stores only afterwards what it was given before. An answer has no user."""
+        facts: dict[str, dict[str, Any]] = {"docs": {"namespace": "docs"}, "tagged": {"tags": ("v1", "a,\u00e9{")}, "plain": {}}
+        answers = {name: stored_answer(name, **rest) for name, rest in facts.items()}
+        rival = stored_answer("docs", tenant="rival", namespace="docs", tags=("v1",))
+        await stores.answers.put([*answers.values(), rival])
+        stores.clock.now += timedelta(seconds=1)
+        assert await stores.answers.forget("acme", scope) == 3 - len(left)
+        await stores.answers.put([*answers.values()])
+        for name, answer in answers.items():
+            assert await stores.answers.get("acme", answer.key) == (answer if name in left else None)
+        assert await stores.answers.get("rival", rival.key) == rival
+        fresh = [msgspec.structs.replace(answer, created_at=stores.clock.now + _DAY) for answer in answers.values()]
+        await stores.answers.put([msgspec.structs.replace(one, expires_at=_NOON + 3 * _DAY) for one in fresh])
+        assert len([one for one in fresh if await stores.answers.get("acme", one.key)]) == 3
+
     async def test_concurrent_writers_of_the_same_keys_all_succeed(self, stores: Stores) -> None:
         answers = [stored_answer(str(n)) for n in range(50)]
         await asyncio.gather(*(stores.answers.put(random.sample(answers, 50)) for _ in range(8)))
@@ -429,11 +461,13 @@ class ChangesContract:
     """`ports.Changes`, and that the stores of the same database feed it."""
 
     async def test_a_watch_begins_with_every_channel_so_that_nothing_is_missed(self, stores: Stores) -> None:
-        async with aclosing(_watch(stores.changes)) as news:
-            assert {await anext(news) for _ in range(_CHANNELS)} == {("keys", ""), ("answers", ""), ("budgets", ""), ("retention", "")}
+        async with aclosing(watched(stores.changes)) as news:
+            assert {await anext(news) for _ in range(_CHANNELS)} == {
+                (channel, "") for channel in ("keys", "answers", "budgets", "retention", "questions", "verdicts")
+            }
 
     async def test_new_changed_and_deleted_budgets_are_told(self, stores: Stores) -> None:
-        async with aclosing(_watch(stores.changes)) as news:
+        async with aclosing(watched(stores.changes)) as news:
             await _skip_start(news)
             one = settings_budget("tier", "free", "5/day", _NOON)
             for change in (stores.budgets.put(one), stores.budgets.put(one), stores.budgets.delete(one.id)):
@@ -442,7 +476,7 @@ class ChangesContract:
 
     async def test_new_and_revoked_keys_are_told(self, stores: Stores) -> None:
         record = key_record("a")
-        async with aclosing(_watch(stores.changes)) as news:
+        async with aclosing(watched(stores.changes)) as news:
             await _skip_start(news)
             await stores.keys.add(record)
             assert await anext(news) == ("keys", "")
@@ -452,7 +486,7 @@ class ChangesContract:
     async def test_stored_answers_are_told_with_their_keys(self, stores: Stores) -> None:
         answers = [stored_answer(str(n)) for n in range(300)]
         told: set[str] = set()
-        async with aclosing(_watch(stores.changes)) as news:
+        async with aclosing(watched(stores.changes)) as news:
             await _skip_start(news)
             await stores.answers.put(answers)
             while len(told) < 300:
@@ -462,14 +496,14 @@ class ChangesContract:
         assert told == {answer.key.hex() for answer in answers}
 
     async def test_every_watcher_hears_it(self, stores: Stores) -> None:
-        async with aclosing(_watch(stores.changes)) as one, aclosing(_watch(stores.changes)) as two:
+        async with aclosing(watched(stores.changes)) as one, aclosing(watched(stores.changes)) as two:
             await _skip_start(one)
             await _skip_start(two)
             await stores.answers.put([stored_answer("a")])
             assert await anext(one) == await anext(two) == ("answers", stored_answer("a").key.hex())
 
 
-async def _watch(changes: Changes) -> AsyncGenerator[tuple[str, str], None]:
+async def watched(changes: Changes) -> AsyncGenerator[tuple[str, str], None]:
     """The news, none of them waited for longer than a test may take."""
     watch = changes.watch()
     try:

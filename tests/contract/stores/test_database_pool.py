@@ -11,8 +11,8 @@ import psycopg
 import psycopg_pool
 import pytest
 
+from farthing.breaker import Breaker
 from farthing.errors import InvalidRequest, SettingsError, Unavailable
-from farthing.postgres.breaker import Breaker
 from farthing.postgres.pool import Database
 from farthing.postgres.translate import TABLE, translate
 

@@ -126,7 +126,8 @@ def _is_active(uri: str) -> bool:
 async def test_a_watch_ends_with_the_server(embedded: EmbeddedPostgres) -> None:
     await migrate(embedded.uri)
     watch = PostgresChanges(embedded.uri).watch()
-    assert [await anext(watch) for _ in range(4)] == [(channel, "") for channel in ("keys", "answers", "budgets", "retention")]
+    channels = ("keys", "answers", "budgets", "retention", "questions", "verdicts")
+    assert [await anext(watch) for _ in channels] == [(channel, "") for channel in channels]
     _kill(embedded)
     with pytest.raises(Unavailable):
         async with asyncio.timeout(_PATIENCE_S):
@@ -139,7 +140,7 @@ async def test_a_watch_ends_with_the_server(embedded: EmbeddedPostgres) -> None:
 async def test_a_watch_finds_out_that_its_server_hangs(embedded: EmbeddedPostgres) -> None:
     await migrate(embedded.uri)
     watch = PostgresChanges(embedded.uri, check_every_s=0.1, deadline_s=0.2).watch()
-    for _ in range(4):
+    for _ in range(6):
         await anext(watch)
     with psycopg.connect(embedded.uri) as connection:
         row = connection.execute("SELECT pid FROM pg_stat_activity WHERE query LIKE '%%LISTEN%%' AND pid <> pg_backend_pid()").fetchone()
@@ -295,10 +296,15 @@ async def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
 
 
 async def test_a_plain_role_that_may_create_roles_can_set_a_new_server_up(embedded: EmbeddedPostgres) -> None:
+    """All but pgvector, which takes a superuser."""
     with psycopg.connect(embedded.uri, autocommit=True) as admin:
         admin.execute("CREATE ROLE landlord LOGIN CREATEROLE")
         admin.execute("CREATE DATABASE flat OWNER landlord")
     url = embedded.uri.replace("postgres@/postgres", "landlord@/flat")
+    with pytest.raises(SettingsError, match="CREATE EXTENSION IF NOT EXISTS vector"):
+        await migrate(url)
+    with psycopg.connect(embedded.uri.replace("@/postgres", "@/flat"), autocommit=True) as admin:
+        admin.execute("CREATE EXTENSION vector")
     assert await migrate(url)
     database = Database(url, wait_s=5.0)
     await database.open()

@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from yoyo import read_migrations
 
@@ -18,6 +19,10 @@ from farthing.errors import SettingsError, Unavailable
 from farthing.postgres import migrate as migrating
 from farthing.postgres.ledger_sql import FIELDS
 from farthing.postgres.migrate import MIGRATIONS, ROLES, migrate
+from farthing.postgres.pool import Database
+from farthing.postgres.questions import PostgresQuestions
+from farthing.testing.questions import partition, question, vector
+from farthing.testing.stores import Clock
 from farthing.types import LedgerEntry
 
 _SCHEMA = MIGRATIONS.parent / "schema.sql"
@@ -158,7 +163,7 @@ async def test_a_user_without_rights_is_told_the_sql_and_it_suffices(empty: str)
             with pytest.raises(SettingsError) as caught:
                 await migrate(url)
             statements = [line for line in str(caught.value).splitlines() if line.startswith(("CREATE", "GRANT"))]
-            assert len(statements) == 4
+            assert len(statements) == 5
             for statement in statements[2:]:  # the roles exist on this server
                 admin.execute(statement.encode())
             assert await migrate(url) == _ALL
@@ -167,6 +172,40 @@ async def test_a_user_without_rights_is_told_the_sql_and_it_suffices(empty: str)
             admin.execute('DROP OWNED BY "poor User" CASCADE')
             admin.execute('REVOKE farthing_app, farthing_service FROM "poor User"')
             admin.execute('DROP ROLE "poor User"')
+
+
+async def test_a_server_without_pgvector_is_named_as_the_trouble(empty: str) -> None:
+    with psycopg.connect(empty, autocommit=True) as admin:
+        admin.execute(sql.SQL("ALTER DATABASE {} SET extension_control_path = '/nowhere'").format(sql.Identifier(admin.info.dbname)))
+        with pytest.raises(SettingsError, match="needs pgvector, and this PostgreSQL server does not have it"):
+            await migrate(empty)
+
+
+async def test_an_old_pgvector_is_named_as_the_trouble(empty: str) -> None:
+    with psycopg.connect(empty, autocommit=True) as admin:
+        admin.execute("CREATE EXTENSION vector")
+        admin.execute("UPDATE pg_extension SET extversion = '0.7.4' WHERE extname = 'vector'")
+        with pytest.raises(SettingsError, match="ALTER EXTENSION vector UPDATE"):
+            await migrate(empty)
+        admin.execute("UPDATE pg_extension SET extversion = '1.0' WHERE extname = 'vector'")
+        assert await migrate(empty) == _ALL
+
+
+async def test_pgvector_may_be_in_a_schema_of_its_own(empty: str) -> None:
+    with psycopg.connect(empty, autocommit=True) as admin:
+        admin.execute('CREATE SCHEMA "Extra"')
+        admin.execute('CREATE EXTENSION vector SCHEMA "Extra"')
+        admin.execute('GRANT USAGE ON SCHEMA "Extra" TO PUBLIC')
+    await migrate(empty)
+    database, clock = Database(empty, wait_s=5.0), Clock()
+    await database.open()
+    try:
+        index = PostgresQuestions(database, clock=clock)
+        await index.put([question("q", clock)])
+        (near,) = await index.search("acme", partition(), vector("q"), most=1)
+        assert near.question == question("q", clock)
+    finally:
+        await database.close()
 
 
 async def test_roles_that_escape_row_level_security_are_refused(empty: str) -> None:

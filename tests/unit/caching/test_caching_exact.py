@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from farthing.caching.errands import Errands
 from farthing.caching.exact import ExactCache
 from farthing.caching.memory import MemoryTier
 from farthing.caching.shared import SharedTier
@@ -23,7 +24,7 @@ from farthing.pipeline.stream import Fold, replay
 from farthing.ports import Call
 from farthing.routing.catalogue import Catalogue, Cooldown, Deployment, Model
 from farthing.routing.dispatch import Dispatch
-from farthing.settings import ExactCacheSettings
+from farthing.settings import CacheSettings
 from farthing.spend.account import Account
 from farthing.spend.meter import LedgerMeter
 from farthing.testing.purse import OpenPurse
@@ -147,11 +148,15 @@ class House:
     """Account → exact → dispatch over an oracle, driven as the door drives them."""
 
     def __init__(self, store: Store | None = None, **settings: Any) -> None:
-        limits = ExactCacheSettings.model_validate({"read_timeout_s": 0.05, **settings})
+        namespaces = settings.pop("namespaces", {})
+        caches = CacheSettings.model_validate({"exact": {"read_timeout_s": 0.05, **settings}, "namespaces": namespaces})
+        limits = caches.exact
         self.oracle = Oracle()
         self.store = store or Store(InProcessChanges())
         self.shared = SharedTier(self.store, limits)
-        self.exact = ExactCache(limits, MemoryTier(limits.max_bytes), self.shared)
+        self.errands = Errands(most=2)
+        self.kept: list[tuple[Request, bytes]] = []
+        self.exact = ExactCache(caches, MemoryTier(limits.max_bytes), self.shared, self.errands, lambda *kept: self.kept.append(kept[:2]))
         self.ledger: list[LedgerEntry] = []
         meter = LedgerMeter(self, [], anonymous_per_minute=0)
         cooldown = Cooldown(1000, 1.0, time.monotonic)
@@ -159,6 +164,7 @@ class House:
         models = [Model(name=name, operation=Operation.CHAT, deployments=(deployment,)) for name in ("fast", "other")]
         catalogue = Catalogue(models, random.Random(1))  # noqa: S311 - nothing secret
         self._flow = compose([Account(meter), self.exact], Dispatch(catalogue, meter, OpenPurse(), lambda _: None))
+        self.errands.begin(self._flow)
         self.asked: list[UUID] = []
         self.requests: dict[asyncio.Task[Any], Request] = {}
 
@@ -403,6 +409,57 @@ async def test_an_answer_past_its_time_is_asked_anew() -> None:
     house = House(ttl_s=1e-9)
     for _ in range(2):
         assert (await house.ask())[0] is Source.MODEL
+
+
+@both
+async def test_a_stale_answer_is_given_while_a_new_one_is_asked_for(streams: bool) -> None:  # noqa: FBT001
+    house = House(ttl_s=1e-9, stale_s=60)
+    await house.ask()
+    house.oracle.answer = whole({"content": "newer"})
+    house.oracle.gate.clear()
+    for _ in range(3):
+        source, body = await house.ask(streams=streams)
+        assert source is Source.EXACT
+        assert "newer" not in str(folded(body) if isinstance(body, list) else body)
+    await house.until(lambda: house.oracle.calls == 2)
+    house.oracle.gate.set()
+    await house.until(lambda: len(house.ledger) == 5)
+    assert "newer" in str(stripped((await house.ask())[1]))  # type: ignore[arg-type]  # it is whole
+    renewals = [entry for entry in house.ledger if entry.purpose == "refresh"]
+    assert len(renewals) == 1, "one at a time, however many see that it is stale"
+    assert (renewals[0].final, renewals[0].baseline_microusd) == (False, 0)
+    assert renewals[0].saved_microusd == -renewals[0].cost_microusd < 0
+    await house.errands.close()
+    house.at_rest()
+
+
+async def test_a_renewal_that_fails_leaves_the_stale_answer_where_it_is() -> None:
+    house = House(ttl_s=1e-9, stale_s=60)
+    await house.ask()
+    house.oracle.error = UpstreamUnavailable("away")
+    for calls in (2, 3):
+        assert (await house.ask())[0] is Source.EXACT
+        await house.until(lambda calls=calls: house.oracle.calls == calls and not house.exact._renewing)  # type: ignore[misc]  # it takes none
+    house.at_rest()
+
+
+async def test_each_namespace_has_its_own_time() -> None:
+    house = House(namespaces={"brief": {"ttl_s": 1e-9}})
+    for namespace, second in (("brief", Source.MODEL), ("other", Source.EXACT)):
+        await house.ask(facts={"namespace": namespace})
+        assert (await house.ask(facts={"namespace": namespace}))[0] is second
+
+
+@both
+async def test_whoever_wants_to_know_is_told_what_is_kept(streams: bool) -> None:  # noqa: FBT001
+    house = House()
+    await house.ask(streams=streams)
+    await house.ask(streams=streams)
+    house.oracle.answer = whole({"content": ""})
+    await house.ask("another", streams=streams)
+    [(request, key)] = house.kept
+    assert (request.id, await house.exact.stored("acme", key) is None) == (house.asked[0], False)
+    assert await house.exact.stored("other", bytes(32)) is None
 
 
 @both

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,7 @@ from farthing.cipher import Cipher
 from farthing.errors import InvalidRequest, Unavailable
 from farthing.inprocess.stores import InProcessAnswers, InProcessChanges
 from farthing.settings import ExactCacheSettings
-from farthing.types import StoredAnswer
+from farthing.types import Extras, StoredAnswer
 
 
 def entry(size: int = 500, *, expires: float | None = None, model: str = "m") -> Entry:
@@ -83,6 +83,7 @@ class Store(InProcessAnswers):
         super().__init__(InProcessChanges())
         self.away = False
         self.stuck = False
+        self.silent = False
         self.fussy = False
         self.batches: list[int] = []
         self.pruned = asyncio.Event()
@@ -101,6 +102,13 @@ class Store(InProcessAnswers):
             raise InvalidRequest("no")
         self.batches.append(len(entries))
         await super().put(entries)
+
+    async def keys(self, limit: int) -> list[bytes]:
+        if self.silent:
+            await asyncio.Event().wait()
+        if self.away:
+            raise Unavailable("away")
+        return await super().keys(limit)
 
     async def prune(self, max_rows: int) -> int:
         self.pruned.set()
@@ -136,7 +144,7 @@ async def test_an_answer_written_is_found_by_its_tenant_only() -> None:
     store = Store()
     shared = tier(store)
     one = entry()
-    shared.put("acme", "default", key(1), one)
+    shared.put("acme", Extras(), key(1), one)
     assert not shared.has(key(1)), "not there before it is written"
     await shared.drain()
     assert shared.has(key(1))
@@ -147,7 +155,7 @@ async def test_an_answer_written_is_found_by_its_tenant_only() -> None:
 async def test_a_new_worker_learns_what_is_there() -> None:
     store = Store()
     first = tier(store)
-    first.put("acme", "default", key(1), entry())
+    first.put("acme", Extras(), key(1), entry())
     await first.drain()
     second = tier(store)
     assert not second.has(key(1))
@@ -155,6 +163,29 @@ async def test_a_new_worker_learns_what_is_there() -> None:
     assert second.has(key(1))
     second.learn([key(2)])
     assert second.has(key(2))
+
+
+@pytest.mark.parametrize("trouble", ["none", "away", "silent"])
+async def test_a_start_waits_to_learn_what_is_there_but_not_for_long(trouble: str) -> None:
+    store = Store()
+    earlier, later = tier(store), tier(store)
+    earlier.put("acme", Extras(), key(1), entry())
+    await earlier.drain()
+    store.away, store.silent = trouble == "away", trouble == "silent"
+    keeping = asyncio.create_task(later.keep_up(0.01, first_word_s=60 if trouble == "none" else 0.05))
+    assert not later.asked
+    await until(lambda: later.asked)
+    assert later.has(key(1)) == (trouble == "none")
+    store.away = False
+    if trouble != "silent":
+        await until(lambda: later.has(key(1)))
+    keeping.cancel()
+
+
+async def until(look: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not look():  # noqa: ASYNC110 - what is looked for does not tell
+            await asyncio.sleep(0.001)
 
 
 async def test_a_key_whose_answer_is_gone_is_forgotten() -> None:
@@ -167,7 +198,7 @@ async def test_a_key_whose_answer_is_gone_is_forgotten() -> None:
 async def test_an_answer_of_another_version_is_a_miss_and_forgotten() -> None:
     store = Store()
     shared = tier(store)
-    shared.put("acme", "default", key(1), entry())
+    shared.put("acme", Extras(), key(1), entry())
     await shared.drain()
     (stored,) = store._entries.values()
     store._entries[("acme", key(1))] = StoredAnswer(**{**{f: getattr(stored, f) for f in stored.__struct_fields__}, "payload": b"\x90"})
@@ -179,7 +210,7 @@ async def test_an_answer_of_another_version_is_a_miss_and_forgotten() -> None:
 async def test_a_store_that_is_away_or_slow_is_a_miss(trouble: str) -> None:
     store = Store()
     shared = tier(store)
-    shared.put("acme", "default", key(1), entry())
+    shared.put("acme", Extras(), key(1), entry())
     await shared.drain()
     setattr(store, trouble, True)
     assert await shared.get("acme", key(1)) is None
@@ -191,7 +222,7 @@ async def test_the_queue_is_bounded_and_what_finds_it_full_is_counted() -> None:
     store = Store()
     shared = tier(store, write_queue=3)
     for number in range(10):
-        shared.put("acme", "default", key(number), entry())
+        shared.put("acme", Extras(), key(number), entry())
     assert shared.dropped == 7
     await shared.drain()
     assert store.batches == [3]
@@ -206,7 +237,7 @@ async def test_keys_that_a_worker_remembers_are_bounded_oldest_first() -> None:
 async def test_what_a_store_that_is_away_did_not_take_stays_in_the_queue() -> None:
     store = Store()
     shared = tier(store)
-    shared.put("acme", "default", key(1), entry())
+    shared.put("acme", Extras(), key(1), entry())
     store.away = True
     with pytest.raises(Unavailable):
         await shared.drain()
@@ -220,11 +251,11 @@ async def test_an_answer_that_can_never_be_stored_does_not_hold_up_the_others() 
     store = Store()
     shared = tier(store)
     store.fussy = True
-    shared.put("acme", "default", key(1), entry())
+    shared.put("acme", Extras(), key(1), entry())
     await shared.drain()
     assert shared.dropped == 1
     store.fussy = False
-    shared.put("acme", "default", key(2), entry())
+    shared.put("acme", Extras(), key(2), entry())
     await shared.drain()
     assert shared.has(key(2))
 
@@ -235,11 +266,11 @@ async def test_the_writer_writes_prunes_and_outlives_an_outage() -> None:
     task = asyncio.ensure_future(shared.run())
     async with asyncio.timeout(5):
         await store.pruned.wait()
-        shared.put("acme", "default", key(1), entry())
+        shared.put("acme", Extras(), key(1), entry())
         while not shared.has(key(1)):  # noqa: ASYNC110 - the writer tells nobody
             await asyncio.sleep(0.005)
         store.away = True
-        shared.put("acme", "default", key(2), entry())
+        shared.put("acme", Extras(), key(2), entry())
         await asyncio.sleep(0.1)
         store.away = False
         while not shared.has(key(2)):  # noqa: ASYNC110
@@ -252,11 +283,11 @@ async def test_with_a_key_answers_are_sealed_in_the_store_and_those_from_before_
     store = Store()
     plain = tier(store)
     one, two = entry(), entry(600)
-    plain.put("acme", "default", key(1), one)
+    plain.put("acme", Extras(), key(1), one)
     await plain.drain()
     settings = ExactCacheSettings.model_validate({"read_timeout_s": 0.05})
     sealed = SharedTier(store, settings, Cipher(b"k" * 32))
-    sealed.put("acme", "default", key(2), two)
+    sealed.put("acme", Extras(), key(2), two)
     await sealed.drain()
     found = [await store.get("acme", key(number)) for number in (1, 2)]
     assert [b"xxxx" in stored.payload for stored in found if stored] == [True, False]
@@ -271,7 +302,7 @@ async def test_an_answer_that_waits_while_its_tenant_is_flushed_is_not_stored() 
     store = Store()
     shared = tier(store)
     for tenant in ("acme", "rival"):
-        shared.put(tenant, "default", key(1), entry())
+        shared.put(tenant, Extras(), key(1), entry())
     await store.forget("acme")
     await shared.drain()
     assert await store.get("acme", key(1)) is None

@@ -285,6 +285,7 @@ async def test_before_the_first_snapshot_a_store_that_is_away_is_our_fault() -> 
 async def test_look_ups_are_few_at_a_time_and_end() -> None:
     store = Store()
     keys = ring(store)
+    await issued(store)
     await keys.reload()
     store.stuck = True
     async with asyncio.timeout(5):

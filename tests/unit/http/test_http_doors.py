@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import struct
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -11,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+import uvicorn
 
 from farthing.errors import (
     BodyTimeout,
@@ -26,11 +28,12 @@ from farthing.http.asgi import LIFELINE, Message, error_headers
 from farthing.http.auth import KeyRing, digest_of, new_key
 from farthing.http.openai import OpenAIDoors
 from farthing.http.passage import Passage
+from farthing.http.protocol import Direct, DoorProtocol
 from farthing.http.server import Gateway, Opening
 from farthing.inprocess.stores import InProcessChanges, InProcessKeys
 from farthing.pipeline.stream import Replayed
 from farthing.settings import KeySettings, ServerSettings
-from farthing.types import Answer, Attempt, Json, KeyRecord, Operation, Principal, Request, Source, utc_now
+from farthing.types import Answer, Attempt, Json, KeyRecord, Lifeline, Operation, Principal, Request, Source, utc_now
 
 BODY: Json = {"model": "fast", "messages": [{"role": "user", "content": "Hi"}]}
 CHUNKS = [
@@ -630,3 +633,46 @@ async def test_a_web_socket_where_there_is_none_is_refused_and_other_scopes_igno
     assert (body["type"], msgspec.json.decode(body["body"])["error"]["code"]) == ("websocket.http.response.body", code)
     await house.gateway({"type": "lifespan"}, received(b""), send)
     assert len(sent) == 2
+
+
+# Over a socket
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_request_leaves_nothing_for_the_garbage_collector(*, streamed: bool) -> None:
+    """What refers to itself stays until a collection: thousands of requests, and megabytes that look like a leak."""
+    house = House()
+
+    async def flow(_: Request) -> Answer:
+        answer = Answer(source=Source.MODEL, model="fast", body=b"{}")
+        answer.stream = Stream(answer, CHUNKS) if streamed else None
+        return answer
+
+    house.flow = flow
+    await house.ask()  # makes the key known
+    config = uvicorn.Config(house.gateway, http=DoorProtocol, lifespan="off", log_config=None)
+    config.load()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: DoorProtocol(config, uvicorn.server.ServerState(), {}), "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    body = msgspec.json.encode({**BODY, "stream": streamed})
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nauthorization: Bearer {house.key}\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+    kinds = (Request, Answer, Lifeline, Direct)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            writer.write(head + body)
+            assert b" 200 " in await reader.readuntil(b"[DONE]\n\n\r\n0\r\n\r\n" if streamed else b"{}")
+            house.requests.clear()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        assert [type(found) for found in gc.garbage if isinstance(found, kinds)] == []
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        await server.wait_closed()

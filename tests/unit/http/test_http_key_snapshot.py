@@ -123,12 +123,25 @@ async def test_the_store_has_the_first_word(tmp_path: Path) -> None:
     """A key that was taken out while the gateway was down opens nothing, not even at first."""
     gone = new_key()
     on_disk(tmp_path).write([record(gone)])
-    async with at_work(Store(), tmp_path) as ring:
+    store, left = Store(), record(new_key())
+    await store.add(left)
+    async with at_work(store, tmp_path) as ring:
         await until(lambda: ring.loaded)
         assert ring.confirmed
         with pytest.raises(Unauthenticated):
             await ring.authenticate(gone)
-        await until(lambda: kept(tmp_path) == set())
+        await until(lambda: kept(tmp_path) == {left.digest})
+
+
+async def test_a_store_without_any_key_is_asked_again_until_the_first_one_is_there(tmp_path: Path) -> None:
+    """A worker of a new installation may be faster than the supervisor, which makes the admin's key."""
+    store, first = Store(), new_key()
+    async with at_work(store, tmp_path) as ring:
+        await ring.reload()
+        assert not ring.loaded
+        await store.add(record(first))
+        await until(lambda: ring.confirmed)
+        assert (await ring.authenticate(first)).tenant == "acme"
 
 
 async def test_with_a_damaged_file_and_no_store_callers_are_told_to_come_again(tmp_path: Path) -> None:

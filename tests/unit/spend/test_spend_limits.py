@@ -145,51 +145,54 @@ def test_however_requests_are_spread_they_pass_as_if_there_were_one_worker(
 
 
 def test_tokens_are_taken_before_a_call_and_put_right_after_it(host: Host, clock: Clock) -> None:
-    limits = host.worker()
-    rates = TokenRates(LimitRules(LimitsSettings()), limits)
+    rates = TokenRates(LimitRules(LimitsSettings()), host.worker())
     caller = who(Limits(tokens_per_minute=1000))
-    rates.reserve(caller, 800)
+    limits = rates.of(caller)
+    assert limits is not None
+    rates.reserve(caller, limits, 800)
     with pytest.raises(RateLimited) as caught:
-        rates.reserve(caller, 300)
+        rates.reserve(caller, limits, 300)
     assert caught.value.limit == "tokens"
     assert caught.value.retry_after_s == pytest.approx(6, abs=0.01)
-    rates.settle(caller, 800, 100)
-    rates.reserve(caller, 900)
-    rates.settle(caller, 900, 0)
-    rates.reserve(caller, 900)
+    rates.settle(caller, limits, 800, 100)
+    rates.reserve(caller, limits, 900)
+    rates.settle(caller, limits, 900, 0)
+    rates.reserve(caller, limits, 900)
     clock.now += 60
-    rates.reserve(caller, 1000)
+    rates.reserve(caller, limits, 1000)
 
 
 def test_a_call_larger_than_a_minutes_tokens_passes_alone_and_is_paid_for_later(host: Host, clock: Clock) -> None:
     rates = TokenRates(LimitRules(LimitsSettings()), host.worker())
     caller = who(Limits(tokens_per_minute=600))
-    rates.reserve(caller, 100_000)
-    rates.settle(caller, 100_000, 50)
-    rates.reserve(caller, 550)
-    rates.settle(caller, 550, 1750)
+    limits = rates.of(caller)
+    assert limits is not None
+    rates.reserve(caller, limits, 100_000)
+    rates.settle(caller, limits, 100_000, 50)
+    rates.reserve(caller, limits, 550)
+    rates.settle(caller, limits, 550, 1750)
     with pytest.raises(RateLimited) as caught:
-        rates.reserve(caller, 1)
+        rates.reserve(caller, limits, 1)
     assert caught.value.retry_after_s == pytest.approx(120.1, abs=0.01)
     clock.now += 120.2
-    rates.reserve(caller, 1)
+    rates.reserve(caller, limits, 1)
 
 
 @pytest.mark.parametrize("lie", [-5, 0, 10**15])
 def test_counts_that_lie_do_no_lasting_harm(host: Host, clock: Clock, lie: int) -> None:
     rates = TokenRates(LimitRules(LimitsSettings()), host.worker())
     caller = who(Limits(tokens_per_minute=600))
-    rates.reserve(caller, lie)
-    rates.settle(caller, lie, lie)
+    limits = rates.of(caller)
+    assert limits is not None
+    rates.reserve(caller, limits, lie)
+    rates.settle(caller, limits, lie, lie)
     clock.now += 3600 + 1
-    rates.reserve(caller, 1)
+    rates.reserve(caller, limits, 1)
 
 
 def test_no_limit_of_tokens_means_no_look_at_the_file(tmp_path: Path) -> None:
     table = LimitTable(tmp_path / "run", rows=64, columns=8)
-    rates = TokenRates(LimitRules(LimitsSettings()), KeyLimits(table, max_wait_s=1))
-    rates.reserve(who(), 10**9)
-    rates.settle(who(), 10**9, 10**9)
+    assert TokenRates(LimitRules(LimitsSettings()), KeyLimits(table, max_wait_s=1)).of(who()) is None
     assert not table.path.exists()
 
 

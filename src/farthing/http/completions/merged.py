@@ -67,6 +67,7 @@ class Merged:
             async for chunk in stream:
                 await self._queue.put({**chunk, "prompt": number})
         finally:
+            answer.stream = None  # see `sse.send_events`
             await stream.aclose()
 
     async def _next(self) -> Json | None:

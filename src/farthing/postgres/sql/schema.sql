@@ -17,6 +17,7 @@ END
 $$;
 
 CREATE SCHEMA farthing;
+CREATE EXTENSION IF NOT EXISTS vector;
 
 CREATE TABLE farthing.keys (
   id uuid PRIMARY KEY,
@@ -110,6 +111,7 @@ CREATE TABLE farthing.answers (
   cost_microusd bigint NOT NULL,
   created_at timestamptz NOT NULL,
   expires_at timestamptz NOT NULL,
+  tags text[] NOT NULL DEFAULT '{}',
   PRIMARY KEY (tenant, key)
 );
 CREATE INDEX answers_created_at ON farthing.answers (created_at);
@@ -187,8 +189,64 @@ CREATE TABLE farthing.erasures (
   what text NOT NULL,
   user_id text NOT NULL,
   at timestamptz NOT NULL,
-  PRIMARY KEY (tenant, what, user_id)
+  namespace text,
+  tag text,
+  answer_key bytea,
+  CONSTRAINT erasures_what UNIQUE NULLS NOT DISTINCT (tenant, what, user_id, namespace, tag, answer_key)
 );
+CREATE INDEX erasures_at ON farthing.erasures (tenant, what, at);
+
+-- crowded: one of many in its partition. Only those are in the graph; the others are found by their partition.
+CREATE TABLE farthing.questions (
+  id uuid PRIMARY KEY,
+  tenant text NOT NULL,
+  partition bytea NOT NULL CHECK (octet_length(partition) = 32),
+  namespace text NOT NULL,
+  user_id text,
+  tags text[] NOT NULL,
+  vector halfvec(384) NOT NULL,
+  payload bytea NOT NULL,
+  answer_key bytea NOT NULL,
+  request_id uuid NOT NULL,
+  cost_microusd bigint NOT NULL,
+  reuse bigint NOT NULL,
+  worth double precision NOT NULL,
+  crowded boolean NOT NULL,
+  created_at timestamptz NOT NULL,
+  expires_at timestamptz NOT NULL
+) WITH (fillfactor = 90);
+CREATE INDEX questions_partition ON farthing.questions (tenant, partition, crowded);
+CREATE INDEX questions_expires_at ON farthing.questions (expires_at);
+CREATE INDEX questions_worth ON farthing.questions (worth, id);
+CREATE INDEX questions_user_id ON farthing.questions (tenant, user_id) WHERE user_id IS NOT NULL;
+CREATE INDEX questions_vector ON farthing.questions USING hnsw (vector halfvec_cosine_ops) WHERE crowded;
+
+CREATE TABLE farthing.cache_hits (
+  request_id uuid PRIMARY KEY,
+  question_id uuid NOT NULL,
+  answer_key bytea NOT NULL,
+  tenant text NOT NULL,
+  score double precision NOT NULL,
+  saved_microusd bigint NOT NULL,
+  at timestamptz NOT NULL
+);
+CREATE INDEX cache_hits_question_id ON farthing.cache_hits (tenant, question_id, at);
+CREATE INDEX cache_hits_at ON farthing.cache_hits (at, request_id);
+
+CREATE TABLE farthing.cache_verdicts (
+  id uuid PRIMARY KEY,
+  tenant text NOT NULL,
+  question_id uuid NOT NULL,
+  request_id uuid NOT NULL,
+  same boolean NOT NULL,
+  by text NOT NULL,
+  score double precision NOT NULL,
+  served boolean NOT NULL,
+  audit double precision NOT NULL,
+  at timestamptz NOT NULL
+);
+CREATE INDEX cache_verdicts_tenant_at ON farthing.cache_verdicts (tenant, at);
+CREATE INDEX cache_verdicts_at ON farthing.cache_verdicts (at, id);
 
 -- Row-level security, forced on the owner too. A setting never made is NULL, one whose transaction has ended is empty: no row matches either.
 ALTER TABLE farthing.keys ENABLE ROW LEVEL SECURITY;
@@ -253,6 +311,24 @@ CREATE POLICY one_tenant ON farthing.erasures TO farthing_app
   USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
 CREATE POLICY all_tenants ON farthing.erasures TO farthing_service USING (true) WITH CHECK (true);
 
+ALTER TABLE farthing.questions ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.questions FORCE ROW LEVEL SECURITY;
+CREATE POLICY one_tenant ON farthing.questions TO farthing_app
+  USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
+CREATE POLICY all_tenants ON farthing.questions TO farthing_service USING (true) WITH CHECK (true);
+
+ALTER TABLE farthing.cache_hits ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.cache_hits FORCE ROW LEVEL SECURITY;
+CREATE POLICY one_tenant ON farthing.cache_hits TO farthing_app
+  USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
+CREATE POLICY all_tenants ON farthing.cache_hits TO farthing_service USING (true) WITH CHECK (true);
+
+ALTER TABLE farthing.cache_verdicts ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.cache_verdicts FORCE ROW LEVEL SECURITY;
+CREATE POLICY one_tenant ON farthing.cache_verdicts TO farthing_app
+  USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
+CREATE POLICY all_tenants ON farthing.cache_verdicts TO farthing_service USING (true) WITH CHECK (true);
+
 -- A tenant's own connection only reads. What is written is written by the service role, in batches over many tenants.
 GRANT USAGE ON SCHEMA farthing TO farthing_app, farthing_service;
 GRANT SELECT ON farthing.keys, farthing.ledger, farthing.ledger_daily, farthing.answers TO farthing_app;
@@ -265,3 +341,5 @@ GRANT SELECT ON farthing.responses TO farthing_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.responses TO farthing_service;
 GRANT SELECT ON farthing.retention, farthing.transcripts, farthing.erasures TO farthing_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.retention, farthing.transcripts, farthing.erasures TO farthing_service;
+GRANT SELECT ON farthing.questions, farthing.cache_hits, farthing.cache_verdicts TO farthing_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.questions, farthing.cache_hits, farthing.cache_verdicts TO farthing_service;

@@ -1,4 +1,4 @@
-"""The circuit breaker in front of the database: while it is away, callers learn so at once."""
+"""The circuit breaker in front of something of ours: while it is away, callers learn so at once."""
 
 from __future__ import annotations
 
@@ -13,10 +13,20 @@ class Breaker:
 
     After `failures` failures in a row it opens: `attempt` raises `Unavailable` at once for `cooldown_s` seconds. Then one attempt is
     let through as a probe while the others are still refused; its success closes the breaker, its failure opens it again. `fatal` says
-    which exceptions are failures; others (a cancelled caller) say nothing about the database. `clock` gives seconds.
+    which exceptions are failures; others (a cancelled caller) say nothing about what is behind it. `clock` gives seconds. `name` is what
+    the errors call it.
     """
 
-    def __init__(self, *, failures: int, cooldown_s: float, fatal: tuple[type[Exception], ...], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        failures: int,
+        cooldown_s: float,
+        fatal: tuple[type[Exception], ...],
+        clock: Callable[[], float],
+        name: str = "The database",
+    ) -> None:
+        self._name = name
         self._limit = failures
         self._cooldown_s = cooldown_s
         self._fatal = fatal
@@ -27,7 +37,7 @@ class Breaker:
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """Try the database, and learn from how it went. Raises `Unavailable` without trying while open."""
+        """Try it, and learn from how it went. Raises `Unavailable` without trying while open."""
         probe = self._admit()
         try:
             yield
@@ -53,6 +63,6 @@ class Breaker:
             return False
         remaining = self._opened_at + self._cooldown_s - self._clock()
         if remaining > 0 or self._probing:
-            raise Unavailable("The database is away.", retry_after_s=max(remaining, 0.1))
+            raise Unavailable(f"{self._name} is away.", retry_after_s=max(remaining, 0.1))
         self._probing = True
         return True

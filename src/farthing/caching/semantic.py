@@ -1,0 +1,126 @@
+"""The semantic stage: a question that was asked before in other words is answered from what was said then.
+
+It stands behind the exact stage, which keeps the answers; this one knows which questions they answer. A hit is never kept under the new
+question's own key: were the cached answer found wrong, its copies would have to be found, too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+
+from farthing.caching.bookkeeper import Bookkeeper, NewQuestion
+from farthing.caching.entry import Entry
+from farthing.caching.errands import Errands, renewal
+from farthing.caching.estimate import ErrorShare
+from farthing.caching.explanation import Explanation
+from farthing.caching.finder import Finder
+from farthing.caching.judgement import Considered, Decision, Judgement
+from farthing.caching.looks import Looks, hit_of
+from farthing.caching.question import Asked, Unfit, question_of
+from farthing.pipeline.stage import Next
+from farthing.settings import CacheSettings
+from farthing.types import Answer, Request, Source, utc_now
+
+Stored = Callable[[str, bytes], Awaitable[Entry | None]]
+"""The kept answer of a tenant under a key."""
+
+
+class SemanticCache:
+    """See `pipeline.stage.Stage`. `saved_us` is how long the models took for the answers that were given again."""
+
+    def __init__(
+        self,
+        settings: CacheSettings,
+        embedder: str,
+        finder: Finder,
+        judgement: Judgement,
+        bookkeeper: Bookkeeper,
+        looks: Looks,
+        errands: Errands,
+        stored: Stored,
+    ) -> None:
+        self._settings = settings
+        self._embedder = embedder
+        self._finder = finder
+        self._judgement = judgement
+        self._bookkeeper = bookkeeper
+        self._looks = looks
+        self._errands = errands
+        self._stored = stored
+        self.saved_us = 0
+
+    async def __call__(self, request: Request, following: Next) -> Answer:
+        """Answer with what a question like this was answered with before, or let others answer and learn from it."""
+        if request.extras.cache == "off":
+            return await following(request)
+        asked = question_of(request, self._settings, self._embedder)
+        if isinstance(asked, Unfit):
+            return await following(request)
+        request.asked = asked
+        if request.extras.cache == "refresh":
+            return await following(request)
+        tenant = request.principal.tenant
+        decision = await self._decide(tenant, asked)
+        if decision.accepted and decision.best is not None:
+            entry = await self._stored(tenant, decision.best.question.answer_key)
+            if entry is not None and entry.text() is not None:
+                return self._hit(request, asked, decision.best, entry)
+            await self._finder.lost(tenant, decision.best.question.id)
+        answer = await following(request)
+        if decision.best is not None and not decision.accepted:
+            if decision.withheld:
+                entry = await self._stored(tenant, decision.best.question.answer_key)
+                self._looks.at_withheld(request, asked.text, decision.best, entry, answer)
+            else:
+                self._looks.at_near_miss(request, asked.text, decision.best)
+        return answer
+
+    async def consider(self, request: Request) -> tuple[Asked | None, Decision | Unfit]:
+        """What would be decided, and why; nothing is done about it."""
+        asked = question_of(request, self._settings, self._embedder)
+        if isinstance(asked, Unfit):
+            return None, asked
+        tenant = request.principal.tenant
+        return asked, await self._decide(tenant, asked)
+
+    async def _decide(self, tenant: str, asked: Asked) -> Decision:
+        most = self._settings.semantic.neighbours
+        return self._judgement.decide(tenant, asked, await self._finder.near(tenant, asked, most=most + 1), most=most)
+
+    def explanation(self, tenant: str, asked: Asked, best: Considered) -> Explanation:
+        """Every number that goes into the decision on a candidate."""
+        return self._judgement.explain(tenant, asked.delta, best)
+
+    def estimates(self) -> list[tuple[str, ErrorShare]]:
+        """The measured share of wrong answers among those served, of each tenant where there is any."""
+        return self._judgement.estimates()
+
+    def _hit(self, request: Request, asked: Asked, best: Considered, entry: Entry) -> Answer:
+        share = self._judgement.served(request.principal.tenant, asked, best, request.id)
+        self.saved_us += entry.took_us
+        self._bookkeeper.note(hit_of(request, best))
+        if share > 0:
+            self._looks.at_hit(request, asked.text, best, entry, share)
+        if entry.fresh_until < time.time():
+            self._errands.send(renewal(request), lambda _: None)
+        return entry.answer(Source.SEMANTIC, stream=request.stream)
+
+    def learn(self, request: Request, key: bytes, entry: Entry) -> None:
+        """An answer was kept under a key: remember which question it answers, if the request asked one that may be compared."""
+        asked = request.asked
+        if not isinstance(asked, Asked) or entry.text() is None:
+            return
+        self._bookkeeper.learn(
+            NewQuestion(
+                tenant=request.principal.tenant,
+                namespace=request.extras.namespace,
+                tags=request.extras.tags,
+                asked=asked,
+                answer_key=key,
+                request_id=request.id,
+                cost_microusd=entry.cost_microusd,
+                expires=entry.expires,
+                at=utc_now(),
+            )
+        )

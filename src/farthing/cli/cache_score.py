@@ -1,0 +1,114 @@
+"""`farthing cache score` and `tune`: on the user's own data, without a running installation."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from farthing.caching.reading import read
+from farthing.caching.scoring import Asked, Pair, Read, score_pairs, score_traffic
+from farthing.caching.verifier import Verifier
+from farthing.errors import InvalidRequest
+from farthing.ports import Embedder, Encoded
+from farthing.providers.local.embedder import OnnxEmbedder
+from farthing.providers.local.weights import MINILM, locate, locate_tokenizer
+
+_BATCH = 512
+_LONGEST_LINE = 4 * 2**20
+_MOST_ROWS = 1_000_000
+_SHAPES = "{a, b, same} for pairs of questions, or {text, intent, split} for traffic, split being train (seen) or test (asked)"
+
+FileArgument = Annotated[Path, typer.Argument(help=f"Plain or gzipped JSON lines: {_SHAPES}.", metavar="PAIRS")]
+DeltaOption = Annotated[float, typer.Option(help="At most this share of different questions may be taken for the same.", min=0.0, max=0.2)]
+
+
+def score(
+    pairs: FileArgument,
+    delta: DeltaOption = 0.01,
+    curve: Annotated[bool, typer.Option(help="With every threshold's figures.")] = True,  # noqa: FBT002 - a flag
+) -> None:
+    """Score the semantic cache's shipped decision on labelled questions. Prints one JSON object."""
+    rows = list(_rows(pairs))
+    if "intent" in rows[0]:
+        seen, asked = ([row for row in rows if row["split"] == split] for split in ("train", "test"))
+        if not seen or not asked:
+            raise InvalidRequest(f"{pairs}: needs rows of split train (seen) and of split test (asked)")
+        texts = _read([str(row["text"]) for row in [*seen, *asked]])
+        marked = [Asked(read=text, intent=str(row["intent"])) for text, row in zip(texts, [*seen, *asked], strict=True)]
+        found = msgspec.to_builtins(score_traffic(marked[: len(seen)], marked[len(seen) :], Verifier.load(), delta))
+        found = {**found, "hit_rate_same": found["hit_rate"], "false_hit_rate": found["error"]}
+    else:
+        texts = _read([str(row[side]) for row in rows for side in ("a", "b")])
+        marked_pairs = [Pair(a=a, b=b, same=bool(row["same"])) for a, b, row in zip(texts[::2], texts[1::2], rows, strict=True)]
+        found = msgspec.to_builtins(score_pairs(marked_pairs, Verifier.load(), delta))
+    if not curve:
+        del found["curve"]
+    print(json.dumps(found))
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a file. Raises `InvalidRequest` that says which line is wrong and how."""
+    wanted: tuple[str, ...] = ()
+    count = 0
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") if _gzipped(path) else path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
+                if len(line) > _LONGEST_LINE or number > _MOST_ROWS:
+                    raise InvalidRequest(f"{path}: at most {_MOST_ROWS} lines of {_LONGEST_LINE} characters")
+                row = _object(path, number, line)
+                wanted = wanted or (("text", "intent", "split") if "intent" in row else ("a", "b", "same"))
+                missing = [name for name in wanted if name not in row]
+                if missing:
+                    raise InvalidRequest(f"{path}, line {number}: {missing[0]} is missing; rows are {_SHAPES}")
+                count += 1
+                yield row
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{path} cannot be read: {error}") from None
+    if not count:
+        raise InvalidRequest(f"{path} has no rows; rows are {_SHAPES}")
+
+
+def _gzipped(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def _object(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"{path}, line {number} is not JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise InvalidRequest(f"{path}, line {number} is not a JSON object; rows are {_SHAPES}")
+    return row
+
+
+def _read(texts: Sequence[str]) -> list[Read]:
+    """Texts as the cache reads them. Each text once, however often it comes."""
+    distinct = list(dict.fromkeys(texts))
+    encoded = asyncio.run(_encode(distinct))
+    known = {text: Read(reading=read(text, one), vector=one.vector) for text, one in zip(distinct, encoded, strict=True)}
+    return [known[text] for text in texts]
+
+
+async def _encode(texts: Sequence[str]) -> list[Encoded]:
+    embedder: Embedder = OnnxEmbedder(model=locate(MINILM), tokenizer=locate_tokenizer(MINILM), threads=2, max_queue=2 * _BATCH)
+    encoded: list[Encoded] = []
+    try:
+        for start in range(0, len(texts), _BATCH):
+            encoded += await embedder.encode(texts[start : start + _BATCH])
+            if sys.stderr.isatty():
+                sys.stderr.write(f"\r{len(encoded)} of {len(texts)} texts read")
+    finally:
+        await embedder.aclose()
+    return encoded

@@ -1,0 +1,1 @@
+"""Redis and Valkey: the index of the semantic cache."""
