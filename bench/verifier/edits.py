@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
 from farthing.caching.lexicon import FUNCTION_WORDS, OPPOSITES
@@ -18,21 +18,31 @@ good great|city town|car automobile|doctor physician|help assist|require need|re
 make create|making creating|build make|improve increase|learn study|university college|universities colleges|company firm|companies firms
 salary pay|picture photo|pictures photos|error mistake|stop quit|stopping quitting|stop prevent|happen occur|happens occurs|explain describe
 important crucial|hard difficult|easy simple|easiest simplest|rich wealthy|smart intelligent|sick ill|scared afraid|angry mad|happy glad
-website site|websites sites|email e-mail|wifi wi-fi|online internet|laptop notebook|app application|apps applications|cost price|costs prices
-cheap inexpensive|cheapest lowest-priced|earn make|holiday vacation|flat apartment|lawyer attorney|TV television|gym fitness-centre|trip journey
-photo image|photos images|shop store|shops stores|end finish|ends finishes|attempt try|permit allow|permitted allowed|reason cause|reasons causes
+website site|websites sites|email e-mail|wifi wi-fi|online internet|laptop notebook|app application|apps applications|cost price
+costs prices
+cheap inexpensive|cheapest lowest-priced|earn make|holiday vacation|flat apartment|lawyer attorney|TV television|gym fitness-centre
+trip journey
+photo image|photos images|shop store|shops stores|end finish|ends finishes|attempt try|permit allow|permitted allowed|reason cause
+reasons causes
 advantages benefits|disadvantages drawbacks|advantage benefit|way method|ways methods|tips advice|kind type|kinds types|sort kind|speak talk
-wrong incorrect|right correct|people persons|teenager teen|guy man|girl woman|marry wed|die pass-away|USA America|US USA|UK Britain|India Bharat
+wrong incorrect|right correct|people persons|teenager teen|guy man|girl woman|marry wed|die pass-away|USA America|US USA|UK Britain
+India Bharat
 transfer send|transferred sent|top-up topup|verify confirm|verifying confirming|declined rejected|charged billed|charge fee|charges fees
-card bankcard|refund reimbursement|missing lost|activate enable|delivered arrived|arrive come|pending outstanding|withdraw take-out|cash money
-account profile|passcode PIN|exchange swap|identity ID|receive get|received got|receiving getting|currently now|problem issue|problems issues
-trouble problem|contact reach|cancel revoke|update change|change modify|changed modified|check verify|find locate|finding locating|need require
-enough sufficient|often frequently|approximately about|average mean|weird strange|famous well-known|usually normally|immediately at-once|soon shortly
+card bankcard|refund reimbursement|missing lost|activate enable|delivered arrived|arrive come|pending outstanding|withdraw take-out
+cash money
+account profile|passcode PIN|exchange swap|identity ID|receive get|received got|receiving getting|currently now|problem issue
+problems issues
+trouble problem|contact reach|cancel revoke|update change|change modify|changed modified|check verify|find locate|finding locating
+need require
+enough sufficient|often frequently|approximately about|average mean|weird strange|famous well-known|usually normally|immediately at-once
+soon shortly
 """
 
 OPENERS = (
-    ("how do i", "how can i", "how do you", "how does one", "how can one", "how should i", "how to", "what is the best way to", "what's the best way to",
-     "what are the best ways to", "what is the way to", "what should i do to", "how would i", "how could i", "what are some ways to", "how do we", "how can you",
+    ("how do i", "how can i", "how do you", "how does one", "how can one", "how should i", "how to", "what is the best way to",
+    "what's the best way to",
+     "what are the best ways to", "what is the way to", "what should i do to", "how would i", "how could i", "what are some ways to",
+     "how do we", "how can you",
      "what can i do to", "what are good ways to"),
     ("what is", "what's", "what exactly is", "can you tell me what is", "whats", "do you know what is", "what actually is"),
     ("what are", "what are some of", "which are", "what are some", "can you name", "what exactly are"),
@@ -51,7 +61,8 @@ OPENERS = (
     ("explain", "please explain", "can you explain", "could you explain", "describe"),
 )  # fmt: skip
 
-FILLERS_BEFORE = ("", "", "", "please, ", "hi, ", "hello, ", "hey ", "so ", "ok, ", "quick question: ", "in general, ", "can anyone tell me: ", "i wonder, ", "just asking, ",
+FILLERS_BEFORE = ("", "", "", "please, ", "hi, ", "hello, ", "hey ", "so ", "ok, ", "quick question: ", "in general, ",
+    "can anyone tell me: ", "i wonder, ", "just asking, ",
                   "could you tell me, ", "excuse me, ", "help: ", "question: ")  # fmt: skip
 FILLERS_AFTER = (
     "",
@@ -70,18 +81,27 @@ FILLERS_AFTER = (
 )
 
 QUALIFIERS = (
-    "in India", "in the US", "in Germany", "in Canada", "in Japan", "in Europe", "in London", "in New York", "in Australia", "in Mumbai", "in China", "in Brazil", "for free",
-    "for beginners", "for children", "for women", "for men", "for students", "for seniors", "for dogs", "at home", "online", "offline", "abroad", "without money", "without internet",
-    "without a degree", "without exercise", "with a low budget", "on Windows", "on a Mac", "on Linux", "on Android", "on an iPhone", "in Python", "in Java", "in Excel", "with JavaScript", "in winter",
-    "in summer", "at night", "in the morning", "in the past", "in the future", "in 2015", "in 2020", "during pregnancy", "after surgery", "after divorce", "before marriage", "while driving", "at work",
-    "at school", "in college", "in prison", "on a plane", "by train", "as a foreigner", "as a minor", "as a freelancer", "as a company", "with diabetes", "under 18", "over 60", "under $100", "per month", "per year",
-    "for two people", "for a wedding", "for a living", "for an exam", "on weekends", "in German", "in French", "in one week", "in one month", "in two days", "from scratch", "with my phone", "from abroad", "for my wife", "for a friend",
-    "with cash", "by mail", "by phone", "in the app", "at an ATM", "with Apple Pay", "in euros", "to a friend", "from my bank", "to another country",
+    "in India", "in the US", "in Germany", "in Canada", "in Japan", "in Europe", "in London", "in New York", "in Australia", "in Mumbai",
+    "in China", "in Brazil", "for free",
+    "for beginners", "for children", "for women", "for men", "for students", "for seniors", "for dogs", "at home", "online", "offline",
+    "abroad", "without money", "without internet",
+    "without a degree", "without exercise", "with a low budget", "on Windows", "on a Mac", "on Linux", "on Android", "on an iPhone",
+    "in Python", "in Java", "in Excel", "with JavaScript", "in winter",
+    "in summer", "at night", "in the morning", "in the past", "in the future", "in 2015", "in 2020", "during pregnancy", "after surgery",
+    "after divorce", "before marriage", "while driving", "at work",
+    "at school", "in college", "in prison", "on a plane", "by train", "as a foreigner", "as a minor", "as a freelancer", "as a company",
+    "with diabetes", "under 18", "over 60", "under $100", "per month", "per year",
+    "for two people", "for a wedding", "for a living", "for an exam", "on weekends", "in German", "in French", "in one week",
+    "in one month", "in two days", "from scratch", "with my phone", "from abroad", "for my wife", "for a friend",
+    "with cash", "by mail", "by phone", "in the app", "at an ATM", "with Apple Pay", "in euros", "to a friend", "from my bank",
+    "to another country",
 )  # fmt: skip
 
 MODIFIERS = (
-    "free", "cheap", "expensive", "used", "second", "first", "last", "electric", "digital", "physical", "virtual", "old", "new", "young", "foreign", "Indian", "American", "Chinese", "German", "local", "international", "private", "public", "wireless",
-    "temporary", "permanent", "joint", "female", "male", "red", "blue", "black", "white", "organic", "small", "large", "daily", "weekly", "monthly", "annual", "fake", "professional", "academic", "military", "medical", "legal", "corporate",
+    "free", "cheap", "expensive", "used", "second", "first", "last", "electric", "digital", "physical", "virtual", "old", "new", "young",
+    "foreign", "Indian", "American", "Chinese", "German", "local", "international", "private", "public", "wireless",
+    "temporary", "permanent", "joint", "female", "male", "red", "blue", "black", "white", "organic", "small", "large", "daily", "weekly",
+    "monthly", "annual", "fake", "professional", "academic", "military", "medical", "legal", "corporate",
     "worst", "hardest", "longest", "oldest", "shortest", "safest", "weakest",
 )  # fmt: skip
 
@@ -109,11 +129,16 @@ def synonym(text: str, rng: Random) -> str | None:
     return " ".join(words)
 
 
-_SYNONYMS: dict[str, list[str]] = {}
-for _pair in SYNONYMS.strip().replace("\n", "|").split("|"):
-    _one, _other = _pair.split()
-    _SYNONYMS.setdefault(_one.lower(), []).append(_other)
-    _SYNONYMS.setdefault(_other.lower(), []).append(_one)
+def _both_ways(pairs: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for pair in pairs.strip().replace("\n", "|").split("|"):
+        one, other = pair.split()
+        found.setdefault(one.lower(), []).append(other)
+        found.setdefault(other.lower(), []).append(one)
+    return found
+
+
+_SYNONYMS = _both_ways(SYNONYMS)
 
 
 def filler(text: str, rng: Random) -> str | None:
@@ -137,7 +162,7 @@ def casing(text: str, rng: Random) -> str | None:
 
 def typo(text: str, rng: Random) -> str | None:
     """A slip of the pen in a longer word."""
-    places = [m for m in re.finditer(r"[a-z]{6,}", text)]
+    places = list(re.finditer(r"[a-z]{6,}", text))
     if not places:
         return None
     match = rng.choice(places)
@@ -152,7 +177,7 @@ def typo(text: str, rng: Random) -> str | None:
 
 def article(text: str, rng: Random) -> str | None:
     """Without one of its articles."""
-    places = [m for m in re.finditer(r" (the|a|an|my|some) ", text)]
+    places = list(re.finditer(r" (the|a|an|my|some) ", text))
     if not places:
         return None
     match = rng.choice(places)
@@ -168,8 +193,10 @@ def contraction(text: str, rng: Random) -> str | None:
     return text.replace(a, b, 1)
 
 
-_CONTRACTED = (("do not", "don't"), ("does not", "doesn't"), ("did not", "didn't"), ("is not", "isn't"), ("are not", "aren't"), ("cannot", "can't"), ("can not", "can't"), ("will not", "won't"),
-               ("has not", "hasn't"), ("have not", "haven't"), ("I am", "I'm"), ("I have", "I've"), ("what is", "what's"), ("What is", "What's"), ("it is", "it's"), ("I would", "I'd"))  # fmt: skip
+_CONTRACTED = (("do not", "don't"), ("does not", "doesn't"), ("did not", "didn't"), ("is not", "isn't"), ("are not", "aren't"),
+    ("cannot", "can't"), ("can not", "can't"), ("will not", "won't"),
+               ("has not", "hasn't"), ("have not", "haven't"), ("I am", "I'm"), ("I have", "I've"), ("what is", "what's"), ("What is",
+               "What's"), ("it is", "it's"), ("I would", "I'd"))  # fmt: skip
 _CONTRACTIONS = _CONTRACTED + tuple((b, a) for a, b in _CONTRACTED)
 
 
@@ -215,7 +242,7 @@ BENIGN: tuple[tuple[Edit, float], ...] = (
 class Harmful:
     """Edits that change what is asked. `sisters`: for a word, others of its kind that do not mean the same."""
 
-    def __init__(self, sisters: dict[str, Sequence[str]]) -> None:
+    def __init__(self, sisters: Mapping[str, Sequence[str]]) -> None:
         self._sisters = sisters
         self.edits: tuple[tuple[Edit, float], ...] = (
             (self.sister, 4), (qualify, 2), (modify, 1.5), (drop, 1), (swap, 3), (ask, 1.5), (negate, 1), (number, 1), (opposite, 1),
@@ -242,7 +269,7 @@ def qualify(text: str, rng: Random) -> str | None:
 
 def modify(text: str, rng: Random) -> str | None:
     """A special kind of a thing."""
-    places = [m for m in re.finditer(r"\b(?:a|the|my|an|some|best) (?=[a-z]{3,})", text)]
+    places = list(re.finditer(r"\b(?:a|the|my|an|some|best) (?=[a-z]{3,})", text))
     if not places:
         return None
     match = rng.choice(places)
@@ -288,7 +315,8 @@ def ask(text: str, rng: Random) -> str | None:
 
 _CLOSE = {"how do i", "how can i", "what is the best way to"}
 _ASKS = (
-    ("how do i", "how can i", "what is the best way to", "why should i", "when should i", "can i", "should i", "where do i", "is it legal to", "how long does it take to", "how much does it cost to", "who can help me", "what happens if i", "why can't i"),
+    ("how do i", "how can i", "what is the best way to", "why should i", "when should i", "can i", "should i", "where do i",
+    "is it legal to", "how long does it take to", "how much does it cost to", "who can help me", "what happens if i", "why can't i"),
     ("what is", "who is", "where is", "when is", "why is", "how is"),
     ("what are", "who are", "where are", "why are", "how are", "when are"),
     ("why do", "when do", "where do", "how do", "do", "should"),
@@ -312,7 +340,7 @@ _NEGATIONS = (
     (r"\b(do|does|did|is|are|was|were|should|would|could|have|has) (I|you|we|they|it|he|she|people|my|the) (\w+)", r"\1 \2 not \3"),
     (r"\b(is|are|was|were|should|would|could|will) (?!not\b)(?=[a-z])", r"\1 not "),
     (r"\b(can) (?!not\b)", r"cannot "),
-    (r"\b(is|are|does|do|has|have)n['’]t ", r"\1 "),
+    (r"\b(is|are|does|do|has|have)n['\u2019]t ", r"\1 "),
     (r"\bnot ", ""),
     (r" with ", " without "),
 )

@@ -85,7 +85,7 @@ def _values(asked: Reading, known: Reading, alignment: Alignment, similarity: fl
         *_wording(one, other),
         alignment.similar[one.content[-1]][other.content[-1]],
         float(asked.ask == known.ask),
-        float(any([mark & FIRST for mark in asked.marks + known.marks])),
+        float(any(mark & FIRST for mark in asked.marks + known.marks)),
         min(max([one.weights[i] for i in one.content]), max([other.weights[i] for i in other.content])),
         (one.weight / len(one.content) + other.weight / len(other.content)) / 2,
         float(_same_wish(asked, known, alignment)),

@@ -9,14 +9,18 @@ from typing import Final
 from farthing.caching.lexicon import CALENDAR, FORMATS, LANGUAGES, NUMBER_WORDS, STOPWORDS_BY_LANGUAGE
 
 _UNITS: Final = {
-    "%": "%", "percent": "%", "$": "usd", "usd": "usd", "dollar": "usd", "dollars": "usd", "bucks": "usd", "€": "eur", "eur": "eur", "euro": "eur",
+    "%": "%", "percent": "%", "$": "usd", "usd": "usd", "dollar": "usd", "dollars": "usd", "bucks": "usd", "€": "eur", "eur": "eur",
+    "euro": "eur",
     "euros": "eur", "£": "gbp", "gbp": "gbp", "pounds": "lb", "pound": "lb", "lb": "lb", "lbs": "lb", "₹": "inr", "inr": "inr", "rs": "inr",
-    "rupees": "inr", "rupee": "inr", "¥": "jpy", "yen": "jpy", "second": "s", "seconds": "s", "sec": "s", "secs": "s", "s": "s", "minute": "min",
+    "rupees": "inr", "rupee": "inr", "¥": "jpy", "yen": "jpy", "second": "s", "seconds": "s", "sec": "s", "secs": "s", "s": "s",
+    "minute": "min",
     "minutes": "min", "min": "min", "mins": "min", "hour": "h", "hours": "h", "hr": "h", "hrs": "h", "h": "h", "day": "day", "days": "day",
     "week": "week", "weeks": "week", "month": "month", "months": "month", "year": "year", "years": "year", "yrs": "year", "yr": "year",
     "am": "am", "pm": "pm", "kg": "kg", "kgs": "kg", "kilos": "kg", "g": "g", "grams": "g", "mg": "mg", "ml": "ml", "l": "l", "litres": "l",
-    "liters": "l", "mm": "mm", "cm": "cm", "m": "m", "km": "km", "kms": "km", "miles": "mile", "mile": "mile", "mph": "mph", "feet": "ft", "ft": "ft",
-    "foot": "ft", "inches": "in", "inch": "in", "kb": "kb", "mb": "mb", "gb": "gb", "tb": "tb", "hz": "hz", "mhz": "mhz", "ghz": "ghz", "w": "w",
+    "liters": "l", "mm": "mm", "cm": "cm", "m": "m", "km": "km", "kms": "km", "miles": "mile", "mile": "mile", "mph": "mph",
+    "feet": "ft", "ft": "ft",
+    "foot": "ft", "inches": "in", "inch": "in", "kb": "kb", "mb": "mb", "gb": "gb", "tb": "tb", "hz": "hz", "mhz": "mhz", "ghz": "ghz",
+    "w": "w",
     "kw": "kw", "v": "v", "volts": "v", "c": "c", "celsius": "c", "f": "f", "fahrenheit": "f", "degrees": "deg", "degree": "deg",
 }  # fmt: skip
 _SCALES: Final = {
@@ -31,6 +35,7 @@ _SCALES: Final = {
     "billion": 1e9,
     "bn": 1e9,
 }
+_NAMED_DAYS: Final = CALENDAR - {"today", "tomorrow", "yesterday", "tonight", "morning", "evening", "noon", "midnight"}
 _MONEY: Final = frozenset({"usd", "eur", "gbp", "inr", "jpy"})
 _NUMBER = re.compile(r"(\d[\d.,:]*)(.*)")
 _MIXED = re.compile(r"(?=.*\d)(?=.*[^\W\d_])")
@@ -47,6 +52,8 @@ _IDENTIFIER = re.compile(
     r"|\b0x[0-9a-fA-F]+\b"
     r"|\b[A-Z]+-?\d{2,}\w*\b"  # E1234, ORA-00942
 )
+_HINT = re.compile(r"[_/\d]|\(\)|::|\.\w|-[a-z]|[a-z][A-Z]")
+"""What every identifier has something of; most questions have none of it."""
 _IN_WORDS: Final = frozenset({"in", "as", "a", "an", "into", "with", "using", "of", "only", "output", "return", "be"})
 _LENGTHS: Final = frozenset(
     {"word", "words", "sentence", "sentences", "paragraph", "paragraphs", "line", "lines", "bullet", "bullets", "page", "pages"}
@@ -59,8 +66,9 @@ def quantities(words: Sequence[str]) -> tuple[str, ...]:
     found = []
     for index, word in enumerate(words):
         if word in CALENDAR:
-            if word not in {"may", "march", "mar", "sun"}:
-                found.append(word[:3] if word[:3] in CALENDAR and word not in {"morning"} else word)
+            found.append(word[:3] if word in _NAMED_DAYS else word)
+            continue
+        if word in _SCALES and index and words[index - 1][0].isdigit():  # taken with the number before it
             continue
         if not word[0].isdigit():
             if word in NUMBER_WORDS:
@@ -120,7 +128,8 @@ def _has_like(quantity: str, others: Sequence[str]) -> bool:
 def codes(text: str) -> tuple[str, ...]:
     """Code blocks and identifiers, as they are written; sorted."""
     found = {block.strip("`").strip() for block in _FENCE.findall(text)} if "`" in text else set()
-    found.update(_IDENTIFIER.findall(text))
+    if _HINT.search(text):
+        found.update(_IDENTIFIER.findall(text))
     return tuple(sorted(found))
 
 

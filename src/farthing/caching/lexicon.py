@@ -78,9 +78,12 @@ deposit withdraw|deposits withdrawals|deposit withdrawal|send receive|sending re
 accept reject|accept decline|accepted declined|accepted rejected|approve reject|approved rejected|allow forbid|allow block|allowed forbidden
 allowed banned|include exclude|included excluded|including excluding|add remove|adding removing|added removed|add subtract|create delete
 creating deleting|created deleted|insert delete|show hide|hire fire|win lose|winning losing|won lost|rise fall|rising falling|love hate
-like dislike|like hate|male female|man woman|men women|boy girl|boys girls|boyfriend girlfriend|husband wife|father mother|dad mom|brother sister
-son daughter|uncle aunt|king queen|he she|him her|his her|actor actress|good bad|better worse|high low|higher lower|hot cold|warm cool|fast slow
-faster slower|big small|bigger smaller|large small|larger smaller|long short|longer shorter|tall short|old new|older newer|old young|older younger
+like dislike|like hate|male female|man woman|men women|boy girl|boys girls|boyfriend girlfriend|husband wife|father mother|dad mom
+brother sister
+son daughter|uncle aunt|king queen|he she|him her|his her|actor actress|good bad|better worse|high low|higher lower|hot cold|warm cool
+fast slow
+faster slower|big small|bigger smaller|large small|larger smaller|long short|longer shorter|tall short|old new|older newer|old young
+older younger
 early late|earlier later|rich poor|strong weak|stronger weaker|light dark|lighter darker|light heavy|hard soft|hard easy|difficult easy
 cheap expensive|cheaper expensive|safe dangerous|safe unsafe|legal illegal|possible impossible|true false|right wrong|left right|north south
 east west|northern southern|eastern western|positive negative|public private|internal external|inside outside|indoor outdoor|upper lower
@@ -89,15 +92,19 @@ input output|inputs outputs|read write|encrypt decrypt|encode decode|compress de
 arrive depart|arrival departure|arrivals departures|inbound outbound|incoming outgoing|domestic international|import export|supply demand
 profit loss|credit debit|asset liability|assets liabilities|income expense|pros cons|advantages disadvantages|advantage disadvantage
 benefits risks|benefits drawbacks|strengths weaknesses|causes effects|cause effect|question answer|questions answers|teacher student
-doctor patient|employer employee|buyer seller|buyers sellers|parent child|parents children|vegetarian meat|summer winter|day night|morning evening
-am pm|today tomorrow|yesterday today|yesterday tomorrow|past future|before afterwards|full empty|full partial|full half|single married|alive dead
+doctor patient|employer employee|buyer seller|buyers sellers|parent child|parents children|vegetarian meat|summer winter|day night
+morning evening
+am pm|today tomorrow|yesterday today|yesterday tomorrow|past future|before afterwards|full empty|full partial|full half|single married
+alive dead
 birth death|born died|wet dry|clean dirty|thick thin|wide narrow|deep shallow|loud quiet|sweet sour|same different|similar different
 simple complex|simple complicated|static dynamic|manual automatic|manually automatically|analog digital|online offline|local remote
 synchronous asynchronous|sync async|client server|frontend backend|front-end back-end|encryption decryption|subscribe unsubscribe
 follow unfollow|mute unmute|block unblock|pin unpin|hide unhide|undo redo|freezing boiling|melting boiling|melting freezing|inhale exhale
 masculine feminine|singular plural|prefix suffix|odd even|prime composite|proximal distal|acute chronic|hyper hypo|hypertension hypotension
-hyperthyroidism hypothyroidism|viral bacterial|virus bacteria|vein artery|veins arteries|expand contract|expand collapse|merge split|join leave
-enter exit|enter leave|arriving leaving|pay refund|charge refund|charged refunded|weekday weekend|weekdays weekends|pre post|prepaid postpaid
+hyperthyroidism hypothyroidism|viral bacterial|virus bacteria|vein artery|veins arteries|expand contract|expand collapse|merge split
+join leave
+enter exit|enter leave|arriving leaving|pay refund|charge refund|charged refunded|weekday weekend|weekdays weekends|pre post
+prepaid postpaid
 """
 
 OPPOSITES: dict[str, frozenset[str]] = {}
@@ -177,9 +184,10 @@ NUMBER_WORDS = {
 """Numbers in words. `one` is left out: it is a pronoun more often. Ordinals count as their number."""
 
 CALENDAR = _words(
-    "january february march april may june july august september october november december jan feb mar apr jun jul aug sep sept oct nov dec "
+    "january february april june july august september october november december jan feb apr jun jul aug sep sept oct nov dec "
     "monday tuesday wednesday thursday friday saturday sunday today tomorrow yesterday tonight morning evening noon midnight"
 )
+"""Names of days and months, without `may` and `march`, which are other words more often."""
 
 FORMATS = {
     "json": "json",
@@ -226,7 +234,8 @@ FORMATS = {
 """Words for the shape of an answer."""
 
 LANGUAGES = _words(
-    "english french german spanish italian portuguese dutch swedish norwegian danish finnish polish russian ukrainian turkish arabic hebrew "
+    "english french german spanish italian portuguese dutch swedish norwegian danish finnish polish russian ukrainian turkish arabic "
+    "hebrew "
     "hindi urdu bengali tamil telugu marathi chinese mandarin cantonese japanese korean vietnamese thai indonesian greek czech hungarian "
     "romanian latin esperanto swahili persian farsi python javascript typescript java kotlin swift rust golang ruby php perl scala haskell "
     "sql bash powershell matlab fortran cobol c++ c# lua julia"
@@ -236,9 +245,12 @@ LANGUAGES = _words(
 STOPWORDS_BY_LANGUAGE = {
     "en": _words("the of and to in is you that it for on are as with his they at be this have from or by not but what all were when we can "
                  "there an your which their if do will how my me i a does why should would where who has"),
-    "es": _words("el los las una unos de del que y en por para con se su es está como cómo qué cuál cuando dónde puedo mi mis yo hay más pero lo al"),
-    "fr": _words("le les des une du est et que qui dans pour par sur avec pas ne je mon ma mes vous votre comment quel quelle quelles où ce cette au aux il"),
-    "de": _words("der die das und ist ich nicht ein eine einen mein meine wie wo wann warum zu mit auf für von dem den sie kann wird sind bei aus auch"),
+    "es": _words("el los las una unos de del que y en por para con se su es está como cómo qué cuál cuando dónde puedo mi mis yo hay más "
+    "pero lo al"),
+    "fr": _words("le les des une du est et que qui dans pour par sur avec pas ne je mon ma mes vous votre comment quel quelle quelles où "
+    "ce cette au aux il"),
+    "de": _words("der die das und ist ich nicht ein eine einen mein meine wie wo wann warum zu mit auf für von dem den sie kann wird sind "
+    "bei aus auch"),
     "it": _words("il lo gli una di che è e per con non mi mio mia come dove quando perché cosa quale sono della del alla nel posso ho"),
     "pt": _words("os uma de do da que e em para com não é meu minha como onde quando por qual eu você mais mas ao são posso um"),
     "nl": _words("het een van en is dat op te voor met niet zijn ik mijn hoe waar wanneer waarom wat kan naar bij ook maar aan je er"),

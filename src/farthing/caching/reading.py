@@ -24,12 +24,12 @@ CONTENT, NAME, NEGATION, ROLE, QUANTIFIER, FIRST = 1, 2, 4, 8, 16, 32
 """Marks of a word, as bits."""
 
 _WORD = re.compile(
-    r"[぀-ヿ㐀-鿿가-힯฀-๿]"  # scripts without spaces between words: each character is one
+    r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]"  # scripts without spaces between words: each character is one
     r"|\d+(?:[.,:]\d+)+\w*"
-    r"|n['’]t\b"
-    r"|\w+(?:['’]\w+)*[+#]*"
+    r"|n['\u2019]t\b"
+    r"|\w+(?:['\u2019]\w+)*[+#]*"
     r"|[%$€£¥₹+=<>*^&|~\\#@]|(?<=[\d) ])[-/](?=[\d( ])"
-    r"|[\U0001F000-\U0010FFFF☀-➿]"
+    r"|[\U0001F000-\U0010FFFF\u2600-\u27bf]"
 )
 _SENTENCE_ENDS: Final = frozenset('.?!:;\n"“(`')
 
@@ -42,7 +42,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A question, read.
 
     `text` ends where the embedder stopped reading; `words` are its words in lower case. `vectors` holds one row of int8 for each word,
-    all of the same length, `rarity` and `marks` one byte for each. `quantities`, `codes`, `forms`: see `facts`. `ask` is what is asked for (`how`, `why`, …;
+    all of the same length, `rarity` and `marks` one byte for each. `quantities`, `codes`, `forms`: see `facts`. `ask` is what is asked
+    for (`how`, `why`, …;
     `polar` for yes or no, `tell` for none of them). `cut`: the question goes on after what is here.
     """
 
@@ -136,7 +137,7 @@ def unpack(payload: bytes) -> Reading:
 
 
 def _folded(word: str) -> str:
-    return word.lower() if word.isascii() else word.replace("’", "'").casefold()
+    return word.lower() if word.isascii() else word.replace("\u2019", "'").casefold()
 
 
 def _pooled(matches: Sequence[re.Match[str]], encoded: Encoded) -> tuple[bytes, bytes]:

@@ -1,6 +1,6 @@
-"""How well a verifier decides, on labelled pairs and on labelled traffic, with exact intervals; and how to fit it to one's own pairs.
+"""How well a verifier decides, on labelled pairs and on labelled traffic, with exact intervals.
 
-Pure: what comes in is read already. For the commands `farthing cache score` and `farthing cache tune`, and for benchmarks.
+Pure: what comes in is read already. For the command `farthing cache score`, for `tuning`, and for benchmarks.
 """
 
 from __future__ import annotations
@@ -96,15 +96,12 @@ class TrafficScore(msgspec.Struct, frozen=True, kw_only=True):
     curve: tuple[TrafficPoint, ...]
 
 
-Score = Callable[[Evidence, float | None], float]
-"""Log-odds from evidence and margin, as `Verifier.score` gives them."""
-
 _POINTS: Final = 200
 
 
 def score_pairs(pairs: Sequence[Pair], verifier: Verifier, delta: float) -> PairScore:
     """Judge pairs as the cache would. Needs at least one pair."""
-    evidence = [compare(pair.a.reading, pair.b.reading, _cosine(pair.a.vector, pair.b.vector)) for pair in pairs]
+    evidence = compared(pairs)
     odds = np.array([verifier.score(found) for found in evidence])
     vetoes: dict[str, int] = {}
     for found in evidence:
@@ -119,6 +116,11 @@ def score_pairs(pairs: Sequence[Pair], verifier: Verifier, delta: float) -> Pair
         policy=f"verifier {verifier.version}",
         vetoes=vetoes,
     )
+
+
+def compared(pairs: Sequence[Pair]) -> list[Evidence]:
+    """The evidence of each pair."""
+    return [compare(pair.a.reading, pair.b.reading, _cosine(pair.a.vector, pair.b.vector)) for pair in pairs]
 
 
 def judged_pairs(
@@ -145,7 +147,7 @@ def judged_pairs(
         false_hit_rate_interval=clopper_pearson(wrong, differents),
         error=_share(wrong, hits + wrong),
         error_interval=clopper_pearson(wrong, hits + wrong),
-        threshold_or_policy=f"{policy}: guards, then log-odds >= {threshold:.3f}",
+        threshold_or_policy=_policy(policy, threshold),
         cosine_hit_rate_same=_hits_at(cosines, same, wrong),
         vetoes=dict(sorted((vetoes or {}).items())),
         curve=_pair_curve(odds, same),
@@ -177,7 +179,7 @@ def score_traffic(seen: Sequence[Asked], asked: Sequence[Asked], verifier: Verif
         hit_rate_interval=clopper_pearson(hits, len(asked)),
         error=_share(wrong, hits),
         error_interval=clopper_pearson(wrong, hits),
-        threshold_or_policy=f"verifier {verifier.version}: guards, then log-odds >= {threshold:.3f}",
+        threshold_or_policy=_policy(f"verifier {verifier.version}", threshold),
         curve=_traffic_curve(best, right),
     )
 
@@ -212,6 +214,10 @@ def _at_least(successes: int, trials: int, p: float) -> float:
 
 def _log_factorial(most: int) -> NDArray[np.float64]:
     return np.concatenate(([0.0], np.cumsum(np.log(np.arange(1, most + 1)))))
+
+
+def _policy(name: str, threshold: float) -> str:
+    return f"{name}: guards, then log-odds >= {threshold:.3f}"
 
 
 def _share(part: int, whole: int) -> float:

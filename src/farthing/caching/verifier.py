@@ -49,14 +49,28 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
     thresholds: tuple[tuple[float, float], ...]
 
 
+class Recalibration(msgspec.Struct, frozen=True, kw_only=True):
+    """What one's own labelled pairs make of a verifier's log-odds: `base` + `slope` times these + the weighted values. See `tuning`.
+
+    `adds`: (name of a value, weight). `thresholds`: as in `Weights`.
+    """
+
+    base: float
+    slope: float
+    adds: tuple[tuple[str, float], ...]
+    thresholds: tuple[tuple[float, float], ...]
+
+
 _Sum = list[tuple[int, tuple[float, ...], tuple[float, ...]]]
 
 
 class Verifier:
     """Scores evidence. Immutable, and safe to share."""
 
-    def __init__(self, weights: Weights) -> None:
-        self.version = weights.version
+    def __init__(self, weights: Weights, recalibration: Recalibration | None = None) -> None:
+        self.version = weights.version if recalibration is None else f"{weights.version}, tuned"
+        self._recalibration = recalibration
+        self._thresholds = (recalibration or weights).thresholds
         self._weights = weights
         self._curves = _placed(weights.curves)
         self._crowd = _placed(weights.crowd)
@@ -83,7 +97,14 @@ class Verifier:
         if crowded:
             among = min(odds + weights.lenience, _added(weights.crowd_base, self._crowd, values))
             odds = crowded * among + (1 - crowded) * odds
-        return max(-CERTAIN, min(CERTAIN, _added(odds, self._always, values)))
+        odds = _added(odds, self._always, values)
+        if self._recalibration is not None:
+            odds = _recalibrated(odds, self._recalibration, values)
+        return max(-CERTAIN, min(CERTAIN, odds))
+
+    def recalibrated(self, recalibration: Recalibration) -> Verifier:
+        """The same with its log-odds and thresholds moved to what one's own pairs say."""
+        return Verifier(self._weights, recalibration)
 
     def threshold(self, delta: float) -> float:
         """The log-odds from which a pair is accepted, so that at most a share `delta` of different questions is.
@@ -92,13 +113,17 @@ class Verifier:
         """
         return bent(
             math.log(max(delta, 1e-9)),
-            [math.log(bound) for bound, _ in self._weights.thresholds],
-            [odds for _, odds in self._weights.thresholds],
+            [math.log(bound) for bound, _ in self._thresholds],
+            [odds for _, odds in self._thresholds],
         )
 
 
 def _placed(curves: Sequence[Curve]) -> _Sum:
     return [(NAMES.index(curve.name), curve.at, curve.adds) for curve in curves]
+
+
+def _recalibrated(odds: float, by: Recalibration, values: Sequence[float]) -> float:
+    return by.base + by.slope * odds + sum([weight * values[NAMES.index(name)] for name, weight in by.adds])
 
 
 def _added(base: float, curves: _Sum, values: Sequence[float]) -> float:

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from farthing.caching.evidence import compare
+from farthing.caching.reading import read
+from farthing.caching.verifier import Verifier
 from farthing.errors import InvalidRequest, Overloaded, Unavailable
 from farthing.providers.local.embedder import OnnxEmbedder
 from farthing.providers.local.weights import MINILM, SHIPPED, PackagedFile, locate, locate_tokenizer
@@ -158,3 +161,59 @@ async def test_a_broken_model_file_is_unavailable_to_every_waiting_call(tmp_path
     assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
     assert "cannot be loaded" in str(outcomes[0])
     await encoder.aclose()
+
+
+async def test_encoding_gives_the_same_directions_as_embedding(encoder: OnnxEmbedder) -> None:
+    vectors, _ = await encoder.embed(TEXTS)
+    encoded = await encoder.encode(TEXTS)
+    for vector, text in zip(vectors, encoded, strict=True):
+        signed = [byte - 256 if byte > 127 else byte for byte in text.vector]
+        assert len(signed) == encoder.dimensions
+        assert max(map(abs, signed)) == 127
+        assert cosine(vector, [float(component) for component in signed]) > 0.998
+
+
+async def test_each_token_has_a_row_and_a_place_in_the_text(encoder: OnnxEmbedder) -> None:
+    text = "How do I reset my photosynthesis?"
+    (encoded,) = await encoder.encode([text])
+    pieces = [text[start:end] for start, end in encoded.spans]
+    assert pieces[:5] == ["How", "do", "I", "reset", "my"]
+    assert "".join(pieces[5:]) == "photosynthesis?"
+    width = len(encoded.words) // len(encoded.spans)
+    rarity = [encoded.words[place * width] for place in range(len(pieces))]
+    assert width == 29
+    assert len(encoded.words) == width * len(pieces)
+    assert rarity[0] < max(rarity[5:-1])
+    assert not encoded.cut
+
+
+async def test_a_text_beyond_the_limit_is_cut_and_says_so(encoder: OnnxEmbedder) -> None:
+    within, beyond, endless, empty = await encoder.encode(["word " * 254, "word " * 255, "x" * 100_000, ""])
+    assert not within.cut
+    assert beyond.cut
+    assert len(within.spans) == len(beyond.spans) == 254
+    assert endless.cut
+    assert (empty.words, empty.spans, empty.cut) == (b"", (), False)
+
+
+async def test_texts_to_embed_and_to_encode_share_batches(encoder: OnnxEmbedder) -> None:
+    (vectors, _), encoded = await asyncio.gather(encoder.embed(TEXTS[:3]), encoder.encode(TEXTS[3:6]))
+    assert (len(vectors), len(encoded)) == (3, 3)
+    assert encoder.batches == 1
+
+
+async def test_the_shipped_decision_tells_paraphrases_from_look_alikes(encoder: OnnxEmbedder) -> None:
+    verifier = Verifier.load()
+
+    async def accepted(one: str, other: str) -> bool:
+        a, b = await encoder.encode([one, other])
+        similarity = cosine(*([float(byte - 256 if byte > 127 else byte) for byte in text.vector] for text in (a, b)))
+        return verifier.score(compare(read(one, a), read(other, b), similarity)) >= verifier.threshold(0.01)
+
+    password = "How do I reset my password?"
+    assert await accepted(password, "Forgot password help, please")
+    assert await accepted(password, "Where is the password reset link?")
+    assert await accepted("How tall is Mount Everest?", "What is the height of Mount Everest?")
+    assert not await accepted(password, "How do I reset my entire database?")
+    assert not await accepted("flights from Oslo to Rome", "flights from Rome to Oslo")
+    assert not await accepted(password, "How do I choose a strong password?")

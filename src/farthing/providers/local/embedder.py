@@ -40,10 +40,9 @@ class OnnxEmbedder:
         max_batch: int = 32,
         max_batch_tokens: int = 1024,
         max_queue: int = 1024,
-        version: str = VERSION,
     ) -> None:
         self.dimensions = dimensions
-        self.version = version
+        self.version = VERSION
         self._encoder = SentenceEncoder(model, tokenizer, max_tokens=max_tokens, max_batch_tokens=max_batch_tokens)
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="local-embedder")
         self._max_tokens = max_tokens
@@ -190,5 +189,5 @@ class _Call:
 
 def _int8(vector: Sequence[float]) -> bytes:
     """Scaled so that the largest component is 127 or -127. Cosines are off by less than 0.002."""
-    scale = 127.0 / max(max(vector), -min(vector), 1e-12)
+    scale = 127.0 / max(*vector, -min(vector), 1e-12)
     return array("b", [round(component * scale) for component in vector]).tobytes()

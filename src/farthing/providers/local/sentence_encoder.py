@@ -73,6 +73,13 @@ class SentenceEncoder:
             _give_back_freed_memory()
         return [sentences[index] for index in range(len(texts))]
 
+    def token_vectors(self, texts: Sequence[str]) -> Iterator[NDArray[np.float32]]:
+        """For each text the vectors of its tokens, [CLS] and [SEP] left out, as the model gives them. For fitting a projection."""
+        tokenizer, session, _ = self._load()
+        for text in texts:
+            encoding = tokenizer.encode(self._readable(text))
+            yield self._infer(session, [encoding])[1][0, 1:-1]
+
     def unload(self) -> None:
         """Let go of the model's memory. The next call loads it again."""
         with self._lock:
