@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from farthing.caching.reading import CONTENT, FULL, Reading
+from farthing.lazily import Lazily
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+else:
+    np = Lazily("numpy")
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -17,6 +17,7 @@ from farthing.caching.estimate import ErrorShare
 
 _FLOOR = 0.25
 _REST = 0.25
+_MOST = 1e6
 
 
 class AuditSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +46,7 @@ def audit_share(settings: AuditSettings, *, hits: int, found: ErrorShare, delta:
     share = settings.budget * (_REST if found.high < delta else 1.0)
     if settings.opening:
         share += (1 - share) * (settings.opening / (settings.opening + hits)) ** 2
-    risk = math.sqrt(assessment.upper_wrong / delta) if delta > 0 else 1.0
+    risk = math.sqrt(min(assessment.upper_wrong / delta, _MOST)) if delta > 0 else 1.0
     probability = min(share * (_FLOOR + (1 - _FLOOR) * risk), 1.0)
     return AuditShare(probability, probability / share if share else 1.0)
 

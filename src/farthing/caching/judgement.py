@@ -90,7 +90,7 @@ class Judgement:
         self._tenants: OrderedDict[str, _Tenant] = OrderedDict()
 
     def decide(self, tenant: str, asked: Asked, neighbours: Sequence[Neighbour], *, most: int) -> Decision:
-        """Choose among the first `most` candidates, nearest first; one more says how far ahead they are. Nothing is booked: see `served`."""
+        """Choose among the first `most` candidates, nearest first; one more says how far ahead they are. Books nothing: see `served`."""
         if not neighbours or asked.encoded is None:
             return NOTHING_NEAR
         state = self._of(tenant)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -107,11 +109,8 @@ enter exit|enter leave|arriving leaving|pay refund|charge refund|charged refunde
 prepaid postpaid
 """
 
-OPPOSITES: dict[str, frozenset[str]] = {}
-"""Words and those that mean the contrary, or that stand for the other one of two."""
 
-
-def _fill() -> dict[str, frozenset[str]]:
+def _pairs() -> dict[str, frozenset[str]]:
     pairs: dict[str, set[str]] = {}
     for pair in _OPPOSITES.replace("\n", "|").split("|"):
         if pair:
@@ -121,7 +120,8 @@ def _fill() -> dict[str, frozenset[str]]:
     return {word: frozenset(others) for word, others in pairs.items()}
 
 
-OPPOSITES = _fill()
+OPPOSITES: Final = _pairs()
+"""Words and those that mean the contrary, or that stand for the other one of two."""
 
 _WISHES = """
 reset resetting reseting forgot forgotten forget recover recovery retrieve remember

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from farthing.caching import facts
 from farthing.caching.lexicon import ASKS, AUXILIARIES, FIRST_PERSON, FUNCTION_WORDS, NEGATIONS, QUANTIFIERS, ROLES
+from farthing.lazily import Lazily
 from farthing.ports import Encoded
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+else:
+    np = Lazily("numpy")
 
 MOST_CHARACTERS: Final = 4000
 """A longer text is cut, and so is not compared at all: no model here reads that far."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from farthing.inprocess.lazily import Lazily
+from farthing.lazily import Lazily
 
 if TYPE_CHECKING:
     import numkong

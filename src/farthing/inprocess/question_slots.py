@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from farthing.inprocess.lazily import Lazily
+from farthing.lazily import Lazily
 from farthing.types import Question, question_worth
 
 if TYPE_CHECKING:

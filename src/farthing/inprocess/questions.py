@@ -12,10 +12,10 @@ import msgspec
 
 from farthing.inprocess.cells import Cells, distances
 from farthing.inprocess.flushes import Facts, Flushes
-from farthing.inprocess.lazily import Lazily
 from farthing.inprocess.question_slots import Kept, Leavers, Slots, micros
 from farthing.inprocess.slot_table import SlotTable
 from farthing.inprocess.stores import InProcessChanges
+from farthing.lazily import Lazily
 from farthing.types import CacheScope, Neighbour, Question, QuestionsGone, ServedHit, utc_now
 
 if TYPE_CHECKING:

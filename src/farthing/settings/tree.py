@@ -50,6 +50,13 @@ class Settings(Section):
     aws: AwsSettings = AwsSettings()
 
     @model_validator(mode="after")
+    def _back_ends_are_there(self) -> Settings:
+        if self.cache.semantic.backend == "redis" and self.redis.url is None:
+            msg = "cache.semantic.backend: redis needs redis.url, such as rediss://user:password@host:6379"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
     def _names_meet(self) -> Settings:
         local = {"local"} if self.local.enabled else set()
         for name, model in self.models.items():
@@ -68,12 +75,8 @@ class Settings(Section):
         chat = {name for name, model in self.models.items() if model.kind == "chat"} | local
         if self.budgets.free_model is not None:
             must_be_one_of("budgets.free_model", self.budgets.free_model, chat)
-        if self.cache.semantic.backend == "redis" and self.redis.url is None:
-            msg = "cache.semantic.backend: redis needs redis.url, such as rediss://user:password@host:6379"
-            raise ValueError(msg)
-        if self.cache.semantic.judge.model is not None:
-            must_be_one_of("cache.semantic.judge.model", self.cache.semantic.judge.model, chat)
-        for where, chosen in self.generate.named().items():
+        judge = self.cache.semantic.judge.model
+        for where, chosen in {**self.generate.named(), **({} if judge is None else {"cache.semantic.judge.model": judge})}.items():
             must_be_one_of(where, chosen, chat)
         if "local" in self.providers:
             msg = "providers.local: the name belongs to the embedded models (see the section local)"
