@@ -8,15 +8,20 @@ pair is judged by weights, and against a threshold, that come from the other fol
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from farthing.caching.evidence import NAMES, Evidence
 from farthing.caching.scoring import Pair, PairScore, compared, judged_pairs
 from farthing.caching.verifier import CERTAIN, Recalibration, Verifier
+from farthing.lazily import Lazily
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+else:
+    np = Lazily("numpy")
 
 FEWEST: Final = 20
 """Of either sort, to be tuned to."""
