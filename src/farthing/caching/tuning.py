@@ -20,6 +20,8 @@ from farthing.lazily import Lazily
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    _Floats = NDArray[np.float64]
 else:
     np = Lazily("numpy")
 
@@ -30,8 +32,6 @@ _VALUES: Final = ("similarity", "all_covered_least", "kept", "length", "length_r
 _DELTAS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 _RIDGE: Final = 4.0
 _MOST_STEPS: Final = 50
-
-_Floats = NDArray[np.float64]
 
 
 class Tuned(msgspec.Struct, frozen=True, kw_only=True):
