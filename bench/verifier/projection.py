@@ -3,7 +3,7 @@
 The 28 directions in which the unit token vectors of all-MiniLM-L6-v2 (int8) vary most, about the origin (principal components without
 centring, so that cosines stay cosines), over every third of BANKING77's training texts (CC BY 4.0, PolyAI) and the user prompts of
 Arena-Hard, MT-bench and OpenAssistant (Apache-2.0). They keep 36% of the variance; the verifier does as well on them as on all 384
-dimensions (`docs/decisions/0006-verifier-of-the-semantic-cache.md`).
+dimensions (`docs/decisions/0007-verifier-of-the-semantic-cache.md`).
 """
 
 from __future__ import annotations

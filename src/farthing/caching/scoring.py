@@ -165,12 +165,12 @@ def score_traffic(seen: Sequence[Asked], asked: Sequence[Asked], verifier: Verif
     best, right = np.empty(len(asked)), np.empty(len(asked), bool)
     for index, question in enumerate(asked):
         cosines = known @ _matrix([question.read.vector])[0]
-        nearest = np.argsort(-cosines, kind="stable")[:candidates]
-        margin = float(cosines[nearest[0]] - cosines[nearest[1]]) if len(nearest) > 1 else None
-        odds = [
-            (verifier.score(compare(question.read.reading, seen[there].read.reading, float(cosines[there])), margin), there)
-            for there in nearest
-        ]
+        nearest = np.argsort(-cosines, kind="stable")[: candidates + 1]
+        odds = []
+        for rank, there in enumerate(nearest[:candidates]):
+            margin = float(cosines[there] - cosines[nearest[rank + 1]]) if rank + 1 < len(nearest) else None
+            evidence = compare(question.read.reading, seen[there].read.reading, float(cosines[there]))
+            odds.append((verifier.score(evidence, margin), there))
         best[index], chosen = max(odds, key=lambda scored: scored[0])
         right[index] = seen[chosen].intent == question.intent
     threshold = verifier.threshold(delta)

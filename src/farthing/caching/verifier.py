@@ -84,8 +84,8 @@ class Verifier:
     def score(self, evidence: Evidence, margin: float | None = None) -> float:
         """Log-odds that both questions ask the same.
 
-        `margin` is one number for the question that was asked, whichever candidate is scored: by how much (as a difference of cosines)
-        its nearest candidate is nearer than the second; None when there is no second, or when pairs are judged by themselves.
+        `margin` is by how much (as a difference of cosines) this candidate is nearer than the next one; None when there is no next one,
+        or when pairs are judged by themselves.
         """
         if evidence.veto is not None or not (evidence.values or evidence.identical):
             return -CERTAIN

@@ -117,6 +117,27 @@ def test_a_question_is_never_held_against_itself(text: str) -> None:
     assert found.identical or found.veto == "no words to compare"
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What is 5-3?", "What is 5+3?"),
+        ("What is 5 - 3?", "What is 5 3?"),
+        ("a != b", "a = b"),
+        ("What is C?", "What is C++?"),
+        ("a{b}", "a[b]"),
+    ],
+)
+def test_signs_between_equal_words_keep_questions_apart(one: str, other: str) -> None:
+    assert not evidence(one, other).identical
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("How do I pay?", "how do i pay"), ("Don\u2019t go!", "Don't go"), ("\u201cHello\u201d, he said", "hello he said")]
+)
+def test_case_and_punctuation_do_not(one: str, other: str) -> None:
+    assert evidence(one, other).identical
+
+
 def test_a_wish_in_other_words_is_seen_and_another_wish_is_not() -> None:
     assert evidence("How do I reset my password?", "Forgot password help, please").named["wish"] == 1
     assert evidence("Where is the password reset link?", "How do I reset my password?").named["wish"] == 1
