@@ -13,6 +13,7 @@ from farthing.caching.bookkeeper import Bookkeeper, Reused
 from farthing.caching.control import Control
 from farthing.caching.entry import Entry
 from farthing.caching.errands import Errands
+from farthing.caching.evidence import NAMES
 from farthing.caching.exact import ExactCache
 from farthing.caching.finder import Finder
 from farthing.caching.judgement import Judgement
@@ -24,11 +25,12 @@ from farthing.caching.sealed import SealedIndex, SealedQuestions
 from farthing.caching.semantic import SemanticCache
 from farthing.caching.shared import SharedTier
 from farthing.caching.verdicts import Verdicts
-from farthing.caching.verifier import Verifier
+from farthing.caching.verifier import Recalibration, Verifier
 from farthing.cipher import Cipher
+from farthing.errors import SettingsError
 from farthing.inprocess.questions import InProcessQuestions
 from farthing.ports import Embedder, QuestionIndex
-from farthing.settings import Settings
+from farthing.settings import RecalibrationSettings, Settings
 from farthing.telemetry import instruments as names
 from farthing.telemetry.metrics import Metrics
 from farthing.types import Request
@@ -126,7 +128,7 @@ class _Semantics:
             self.finder = Finder(embedder, self.memory, store, semantic, pace)
             self.recall = Recall(self.memory, store, self.finder, most=most, refresh_s=settings.keys.refresh_s)
             reused = self.memory.served
-        self.judgement = Judgement(Verifier.load(), delta=semantic.delta, audits=_audits(semantic.shadow.share))
+        self.judgement = Judgement(_verifier(semantic.recalibration), delta=semantic.delta, audits=_audits(semantic.shadow.share))
         self.bookkeeper = Bookkeeper(embedder, self.memory, self.index, stores.records, reused, semantic, pace)
         self.verdicts = Verdicts(stores.records, self.index, stores.answers, self.judgement, self.finder.lost, exact.flush)
         self.looks = Looks(errands, self.verdicts, embedder, semantic)
@@ -170,6 +172,18 @@ def _redis(settings: Settings, embedder: Embedder) -> RedisQuestions:
     from farthing.redis.questions import open_questions  # noqa: PLC0415
 
     return open_questions(settings.redis, dimensions=embedder.dimensions)
+
+
+def _verifier(by: RecalibrationSettings | None) -> Verifier:
+    shipped = Verifier.load()
+    if by is None:
+        return shipped
+    if unknown := by.adds.keys() - NAMES:
+        raise SettingsError(
+            f"cache.semantic.recalibration.adds: there is no {min(unknown)!r}; `farthing cache tune` of this version prints what fits"
+        )
+    thresholds = tuple(sorted(by.thresholds.items()))
+    return shipped.recalibrated(Recalibration(base=by.base, slope=by.slope, adds=tuple(by.adds.items()), thresholds=thresholds))
 
 
 def _audits(share: float) -> AuditSettings:

@@ -161,10 +161,10 @@ def judged_pairs(
 
 def score_traffic(seen: Sequence[Asked], asked: Sequence[Asked], verifier: Verifier, delta: float, *, candidates: int = 3) -> TrafficScore:
     """Each asked question against its nearest seen ones; the candidate with the best log-odds answers when they suffice."""
-    known = _matrix([question.read.vector for question in seen])
+    known = unit_rows([question.read.vector for question in seen])
     best, right = np.empty(len(asked)), np.empty(len(asked), bool)
     for index, question in enumerate(asked):
-        cosines = known @ _matrix([question.read.vector])[0]
+        cosines = known @ unit_rows([question.read.vector])[0]
         nearest = np.argsort(-cosines, kind="stable")[: candidates + 1]
         odds = []
         for rank, there in enumerate(nearest[:candidates]):
@@ -229,14 +229,15 @@ def _share(part: int, whole: int) -> float:
     return part / whole if whole else 0.0
 
 
-def _matrix(vectors: Sequence[bytes]) -> NDArray[np.float32]:
+def unit_rows(vectors: Sequence[bytes]) -> NDArray[np.float32]:
+    """Vectors of one signed byte a dimension as rows of length 1."""
     rows = np.frombuffer(b"".join(vectors), np.int8).reshape(len(vectors), -1).astype(np.float32)
     unit: NDArray[np.float32] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
     return unit
 
 
 def _cosine(one: bytes, other: bytes) -> float:
-    units = _matrix([one, other])
+    units = unit_rows([one, other])
     return float(units[0] @ units[1])
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import typer
 
-from farthing.cli import cache_score
+from farthing.cli import cache_score, cache_tune
 from farthing.cli.client import call
 from farthing.cli.options import DataOption, JsonOption, SettingsOption, read_settings
 from farthing.cli.tables import print_table
@@ -16,6 +16,7 @@ from farthing.cli.tables import print_table
 app = typer.Typer(help="The caches: flush them, ask why, score them on your own data.", no_args_is_help=True)
 
 app.command()(cache_score.score)
+app.command(name="tune")(cache_tune.tune_command)
 
 _Tenant = Annotated[str, typer.Option(help="Whose request it would be.")]
 

@@ -5,6 +5,7 @@ from farthing.settings.cache import (
     ExactCacheSettings,
     JudgeSettings,
     NamespaceSettings,
+    RecalibrationSettings,
     SemanticCacheSettings,
     ShadowSettings,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "OpenVault",
     "PriceSettings",
     "ProviderSettings",
+    "RecalibrationSettings",
     "RedisSettings",
     "ResponsesSettings",
     "RetentionSettings",

@@ -64,6 +64,16 @@ class ShadowSettings(Section):
     """Without a judge: two answers that are farther apart than this say different things. In between nothing is concluded."""
 
 
+class RecalibrationSettings(Section):
+    """What `farthing cache tune` has made of one's own questions: it prints this section."""
+
+    base: float
+    slope: Annotated[float, Field(gt=0, le=100)]
+    adds: dict[str, float] = {}
+    thresholds: Annotated[dict[Annotated[float, Field(gt=0, le=1)], float], Field(min_length=1)]
+    """Log-odds from which a question is taken for the same, by error bound."""
+
+
 class SemanticCacheSettings(Section):
     """The semantic cache: answers to questions that were asked before in other words. See docs/semantic-cache.md."""
 
@@ -95,6 +105,7 @@ class SemanticCacheSettings(Section):
     """Questions that wait to be stored. When it is full, new ones are dropped and counted."""
     max_records: Count = 1_000_000
     """Hits and verdicts that are remembered, each."""
+    recalibration: RecalibrationSettings | None = None
     judge: JudgeSettings = JudgeSettings()
     shadow: ShadowSettings = ShadowSettings()
 
