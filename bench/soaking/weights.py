@@ -18,7 +18,7 @@ _YOUNG_S = 30.0
 """Before, a worker's caches and pools fill. Of its life after that, the second half counts."""
 _LEAST_SAMPLES = 120
 _BLOCKS = 8
-_SURE = 3.707
+SURE = 3.707
 """Student's t for 7 steps and 99.5 %, one-sided: of 200 workers that do not grow, one is said to."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -64,7 +64,7 @@ class Weights:
                         "last_mb": round(late[-1][1], 1),
                         "mb_per_minute": round(slope * 60, 3),
                         "standard_error": round(error * 60, 3),
-                        "within_noise": slope <= _SURE * error,
+                        "within_noise": slope <= SURE * error,
                     }
                 )
         return rows

@@ -100,7 +100,7 @@ class TroubleContract(ProviderRig):
     async def test_an_answer_that_is_none_is_an_error(self, up: ScriptedUpstream, make: Make, what: str, streams: bool) -> None:
         reply, kind = BROKEN[what]
         up.script(ANY_MODEL, reply)
-        provider = make(**self.quick())
+        provider = make(**self.quick(kind))
         error = await self._error(provider, streams=streams)
         assert type(error) in {kind, *self.lenient.get(what, ())}, repr(error)
         await self._goes_on(up, provider)
@@ -116,7 +116,7 @@ class TroubleContract(ProviderRig):
             self.needs("end_mark")
         begun, _ = self.vendor.events(Said())
         up.script(ANY_MODEL, self.stream_of(*begun, 0.02, *{"reset": (RESET,), "closed": (CLOSE,), "stalled": (STALL,)}.get(what, ())))
-        provider = make(**self.quick())
+        provider = make(**self.quick(kind))
         error, text = await self._broken_stream(provider)
         assert (type(error), text) == (kind, "Hello"), repr(error)
         await self._goes_on(up, provider)
@@ -131,16 +131,14 @@ class TroubleContract(ProviderRig):
             self.needs("end_mark")  # event streams may hold lines of unknown fields: what is missing then is the end
         begun, rest = self.vendor.events(Said())
         up.script(ANY_MODEL, self.stream_of(*begun, garbage, b"\n\n", *rest[:-1]))
-        error, _ = await self._broken_stream(make(**self.quick()))
+        error, _ = await self._broken_stream(make(**self.quick(UpstreamMalformed)))
         assert isinstance(error, UpstreamMalformed | UpstreamUnavailable), repr(error)
 
     async def test_an_endless_stream_is_cut_off(self, up: ScriptedUpstream, make: Make) -> None:
         begun, _ = self.vendor.events(Said(texts=("x" * 1000,)))
         last = begun[-1]
         up.script(ANY_MODEL, self.stream_of(*begun, *[last] * 4000, STALL))
-        error, _ = await self._broken_stream(
-            make(**{**self.quick(), "max_response_bytes": 2**18, "idle_timeout_s": 5, "total_timeout_s": 20})
-        )
+        error, _ = await self._broken_stream(make(max_response_bytes=2**18))
         assert type(error) is UpstreamMalformed, repr(error)
         await up.wait_for(lambda up: up.open_connections == 0)
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from soaking.facts import Ask, Row, Served, Tenant, Try, Window
 from soaking.judge import Judge, Verdict
-from soaking.weights import least_squares
+from soaking.weights import SURE, drift
 
 TENANTS = [Tenant(name="acme", key="k", may=frozenset({"insufficient_quota"})), Tenant(name="other", key="k")]
 DEATH = Window(fault="worker_kill", began=10.0, ended=10.0, killed_at=[10.0])
@@ -174,7 +174,20 @@ def test_a_death_excuses_no_row_of_an_answer_that_was_complete() -> None:
     assert set(findings(world.verdict())) == {"lost_rows"}
 
 
-def test_the_slope_of_a_line_is_found_without_error() -> None:
-    slope, error = least_squares([(float(x), 5.0 + 0.25 * x) for x in range(20)])
-    assert slope == pytest.approx(0.25)
+@pytest.mark.parametrize(("error", "late"), [("upstream_timeout", 1), ("upstream_unavailable", 0)])
+def test_only_an_answer_that_came_after_its_time_out_may_be_billed_by_estimate(error: str, late: int) -> None:
+    world = World()
+    row = replace(world.rows[0], status=504, error=error, usage_source="estimated", cost=100, final=False, attempt=1)
+    world.rows.append(replace(row, upstream_model="two"))
+    world.served.append(replace(world.served[0], nonce="n-late", model="two"))
+    verdict = world.verdict()
+    assert (verdict.late.count, verdict.late_cost, verdict.misbilled.count) == (late, late * 700, 1 - late)
+
+
+def test_steady_growth_is_no_noise_and_a_memory_that_wanders_is() -> None:
+    grow, error = drift([(float(x), 70.0 + 0.25 * x) for x in range(160)])
+    assert grow == pytest.approx(0.25)
     assert error == pytest.approx(0.0, abs=1e-9)
+    assert drift([(float(x), 70.0) for x in range(160)]) == (0.0, 0.0)
+    step, error = drift([(float(x), 70.0 + (x >= 80)) for x in range(160)])
+    assert 0 < step <= SURE * error
