@@ -31,7 +31,7 @@ def vectors(texts: list[str], kept: Path) -> NDArray[np.float32]:
     """Their embeddings by the shipped model, computed once and kept in a file."""
     if not kept.exists():
         encoder = SentenceEncoder(locate(MINILM), locate_tokenizer(MINILM), max_tokens=256, max_batch_tokens=4096)
-        found = [vector for start in range(0, len(texts), 256) for vector in encoder.encode(texts[start : start + 256])[0]]
+        found = [one.vector for start in range(0, len(texts), 256) for one in encoder.encode(texts[start : start + 256])]
         np.save(kept, np.array(found, dtype=np.float32))
     return np.asarray(np.load(kept), dtype=np.float32)
 

@@ -225,7 +225,7 @@ class Farthing:
         waiting = [] if self._ring.loaded else ["keys"]
         if not self._local_up:
             waiting.append("local model")
-        if not self._caches.shared.asked:
+        if not self._caches.asked:
             waiting.append("known answers")
         away = {"database": self._database_away, "ledger store": self._pump.store_away, "keys": not self._ring.confirmed}
         return State(waiting=waiting, degraded=[name for name, is_away in away.items() if is_away and name not in waiting])

@@ -63,6 +63,11 @@ class Caches:
         if self.semantic is not None:
             self.semantic.learn(request, key, entry)
 
+    @property
+    def asked(self) -> bool:
+        """Whether the stores have said what they have, or have had their time to."""
+        return self.shared.asked and (self._semantics is None or self._semantics.asked)
+
     def start(self, background: Background) -> None:
         """Begin the background work."""
         background.start("known answers", partial(self.shared.keep_up, self._refresh_s))
@@ -107,6 +112,10 @@ class Caches:
 
 class _Semantics:
     """The semantic cache's parts."""
+
+    @property
+    def asked(self) -> bool:
+        return self.bookkeeper.warm and (self.recall is None or self.recall.asked)
 
     def __init__(
         self, settings: Settings, stores: Stores, embedder: Embedder, cipher: Cipher | None, exact: ExactCache, errands: Errands

@@ -31,6 +31,8 @@ _PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 5.0
 _PRUNE_EVERY_S = 60.0
 _SAME = 0.9999
+_WARM_S = 2.0
+"""How long a start waits for the embedder."""
 _Item = TypeVar("_Item")
 
 
@@ -53,7 +55,7 @@ class NewQuestion(msgspec.Struct, kw_only=True):
 
 
 class Bookkeeper:
-    """`dropped` counts new questions and hits for which there was no room."""
+    """`dropped` counts new questions and hits for which there was no room. `warm`: the embedder is loaded, or has had its time to."""
 
     def __init__(
         self,
@@ -77,6 +79,7 @@ class Bookkeeper:
         self._hits: deque[ServedHit] = deque()
         self._news = asyncio.Event()
         self.dropped = 0
+        self.warm = False
 
     @property
     def pending(self) -> int:
@@ -101,6 +104,7 @@ class Bookkeeper:
     async def run(self) -> None:
         """Write until cancelled, and prune now and then."""
         loop = asyncio.get_running_loop()
+        await self._warm_up()
         pause, prune_at = _PAUSE_S, 0.0
         while True:
             try:
@@ -120,6 +124,18 @@ class Bookkeeper:
                         await self._news.wait()
                 except TimeoutError:
                     continue
+
+    async def _warm_up(self) -> None:
+        """Have the embedder loaded: it takes longer than the first question would be waited for."""
+        loading = asyncio.ensure_future(self._embedder.encode(["How long does this take?"]))
+        try:
+            await asyncio.wait({loading}, timeout=_WARM_S)
+            self.warm = True
+            await loading
+        except FarthingError as error:
+            _log.warning("the semantic cache has no embedder: %s", error)
+        finally:
+            loading.cancel()
 
     async def _prune(self) -> None:
         if self._local is not None:

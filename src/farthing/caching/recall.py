@@ -18,12 +18,15 @@ from farthing.types import Question, QuestionsGone
 _log = logging.getLogger("farthing.cache")
 _PAGE = 1000
 _RETRY_S = 5.0
+_FIRST_WORD_S = 2.0
+"""How long a start waits for the store to say what it has."""
 
 
 class Recall:
     """Tells `finder` whether the memory is complete: whether it holds every live question of the store.
 
-    `most` is how many the memory may hold. `refresh_s` is how often it is looked through by the clock, for where no news come.
+    `asked`: the store has said what it has, or has had its time to. `most` is how many the memory may hold. `refresh_s` is how often it is
+    looked through by the clock, for where no news come.
     """
 
     def __init__(self, local: LocalIndex, store: QuestionStore, finder: Finder, *, most: int, refresh_s: float) -> None:
@@ -33,10 +36,17 @@ class Recall:
         self._most = most
         self._refresh_s = refresh_s
         self._missed = asyncio.Event()
-        self._missed.set()
+        self.asked = False
 
     async def run(self) -> None:
-        """Look through the memory whenever something may have been missed, and now and then, until cancelled."""
+        """Look through the memory at the start, whenever something may have been missed, and now and then, until cancelled."""
+        first = asyncio.create_task(self._attempt())
+        try:
+            await asyncio.wait({first}, timeout=_FIRST_WORD_S)
+            self.asked = True
+            await first
+        finally:
+            first.cancel()
         while True:
             try:
                 async with asyncio.timeout(self._refresh_s):
@@ -44,13 +54,18 @@ class Recall:
             except TimeoutError:
                 if await self._unchanged():
                     continue
-            self._missed.clear()
-            try:
-                await self.reload()
-            except FarthingError as error:
-                _log.debug("the semantic cache's memory is not filled: %s", error)
-                self._missed.set()
+            if not await self._attempt():
                 await asyncio.sleep(_RETRY_S)
+
+    async def _attempt(self) -> bool:
+        self._missed.clear()
+        try:
+            await self.reload()
+        except FarthingError as error:
+            _log.debug("the semantic cache's memory is not filled: %s", error)
+            self._missed.set()
+            return False
+        return True
 
     async def _unchanged(self) -> bool:
         """Whether the store has as many questions as the memory: good enough a guess, where news come as a rule."""

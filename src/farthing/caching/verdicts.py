@@ -99,7 +99,7 @@ class Verdicts:
             _log.debug("a verdict is lost: %s", error)
 
 
-def of_hit(hit: ServedHit, *, same: bool, by: VerdictBy, audit: bool = False) -> Verdict:
+def of_hit(hit: ServedHit, *, same: bool, by: VerdictBy, audit: float = 0.0) -> Verdict:
     """The verdict on a hit."""
     return Verdict(
         id=verdict_id(by, hit.request_id, hit.question_id),
