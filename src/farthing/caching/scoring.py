@@ -5,13 +5,13 @@ Pure: what comes in is read already. For the command `farthing cache score`, for
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from farthing.caching.evidence import Evidence, compare
+from farthing.caching.proportions import interval
 from farthing.caching.reading import Reading
 from farthing.caching.verifier import Verifier
 from farthing.lazily import Lazily
@@ -102,6 +102,8 @@ class TrafficScore(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _POINTS: Final = 200
+_BOTH_SIDES: Final = 0.975
+"""Of each bound of a 95% interval."""
 
 
 def score_pairs(pairs: Sequence[Pair], verifier: Verifier, delta: float) -> PairScore:
@@ -147,11 +149,11 @@ def judged_pairs(
         delta=delta,
         same=sames,
         hit_rate_same=_share(hits, sames),
-        hit_rate_same_interval=clopper_pearson(hits, sames),
+        hit_rate_same_interval=_interval(hits, sames),
         false_hit_rate=_share(wrong, differents),
-        false_hit_rate_interval=clopper_pearson(wrong, differents),
+        false_hit_rate_interval=_interval(wrong, differents),
         error=_share(wrong, hits + wrong),
-        error_interval=clopper_pearson(wrong, hits + wrong),
+        error_interval=_interval(wrong, hits + wrong),
         threshold_or_policy=_policy(policy, threshold),
         cosine_hit_rate_same=_hits_at(cosines, same, wrong),
         vetoes=dict(sorted((vetoes or {}).items())),
@@ -181,48 +183,20 @@ def score_traffic(seen: Sequence[Asked], asked: Sequence[Asked], verifier: Verif
         seen=len(seen),
         delta=delta,
         hit_rate=_share(hits, len(asked)),
-        hit_rate_interval=clopper_pearson(hits, len(asked)),
+        hit_rate_interval=_interval(hits, len(asked)),
         error=_share(wrong, hits),
-        error_interval=clopper_pearson(wrong, hits),
+        error_interval=_interval(wrong, hits),
         threshold_or_policy=_policy(f"verifier {verifier.version}", threshold),
         curve=_traffic_curve(best, right),
     )
 
 
-def clopper_pearson(successes: int, trials: int, *, level: float = 0.95) -> Interval:
-    """The exact interval of a share (Clopper and Pearson, Biometrika 26, 1934). (0, 1) without trials.
-
-    Its ends are quantiles of beta distributions: found here by bisection on the binomial tail, to 1e-9.
-    """
-    if trials == 0:
-        return 0.0, 1.0
-    tail = (1 - level) / 2
-    low = 0.0 if successes == 0 else _bisect(lambda p: _at_least(successes, trials, p) < tail)
-    high = 1.0 if successes == trials else _bisect(lambda p: 1 - _at_least(successes + 1, trials, p) > tail)
-    return low, high
-
-
-def _bisect(below: Callable[[float], bool]) -> float:
-    low, high = 0.0, 1.0
-    while high - low > 1e-9:  # noqa: PLR2004 - finer than any report
-        middle = (low + high) / 2
-        low, high = (middle, high) if below(middle) else (low, middle)
-    return (low + high) / 2
-
-
-def _at_least(successes: int, trials: int, p: float) -> float:
-    """P(X >= successes) of a binomial distribution."""
-    counts = np.arange(successes, trials + 1)
-    logs = _log_factorial(trials)[trials] - _log_factorial(trials)[counts] - _log_factorial(trials)[trials - counts]
-    return float(np.exp(logs + counts * math.log(p) + (trials - counts) * math.log1p(-p)).sum())
-
-
-def _log_factorial(most: int) -> NDArray[np.float64]:
-    return np.concatenate(([0.0], np.cumsum(np.log(np.arange(1, most + 1)))))
-
-
 def _policy(name: str, threshold: float) -> str:
     return f"{name}: guards, then log-odds >= {threshold:.3f}"
+
+
+def _interval(successes: int, trials: int) -> Interval:
+    return interval(successes, trials, _BOTH_SIDES)
 
 
 def _share(part: int, whole: int) -> float:

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farthing.caching.proportions import interval
 from farthing.caching.reading import read
-from farthing.caching.scoring import Asked, Pair, Read, clopper_pearson, compared, score_pairs, score_traffic
+from farthing.caching.scoring import Asked, Pair, Read, compared, score_pairs, score_traffic
 from farthing.caching.tuning import tune
 from farthing.caching.verifier import Verifier
 from farthing.testing.words import WordEmbedder
@@ -75,13 +76,13 @@ def test_traffic_is_answered_by_the_best_of_the_nearest() -> None:
     [(0, 10, 0.0, 0.30850), (10, 10, 0.69150, 1.0), (5, 10, 0.18709, 0.81291), (1, 100, 0.000253, 0.054459), (0, 0, 0.0, 1.0)],
 )
 def test_intervals_are_those_of_the_tables(successes: int, trials: int, low: float, high: float) -> None:
-    assert clopper_pearson(successes, trials) == pytest.approx((low, high), abs=1e-5)
+    assert interval(successes, trials, 0.975) == pytest.approx((low, high), abs=1e-5)
 
 
 @given(st.integers(1, 3000).flatmap(lambda trials: st.tuples(st.integers(0, trials), st.just(trials))))
 def test_intervals_hold_their_share(counted: tuple[int, int]) -> None:
     successes, trials = counted
-    low, high = clopper_pearson(successes, trials)
+    low, high = interval(successes, trials, 0.975)
     assert 0 <= low <= successes / trials <= high <= 1
     assert high - low <= 4 / math.sqrt(trials)
 
