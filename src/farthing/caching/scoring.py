@@ -61,7 +61,7 @@ class PairScore(msgspec.Struct, frozen=True, kw_only=True):
 
     `hit_rate_same` is the share of same pairs that is accepted, `false_hit_rate` that of different ones, `error` the share of different
     ones among what is accepted; each with its 95% Clopper-Pearson interval. `cosine_hit_rate_same`: what a threshold on the cosine alone
-    reaches when it is set, on these very pairs, to the same false-hit rate.
+    reaches when it is set, on these very pairs, to the same false-hit rate; `cosine_curve` is that of cosines as thresholds.
     """
 
     n: int
@@ -77,6 +77,7 @@ class PairScore(msgspec.Struct, frozen=True, kw_only=True):
     cosine_hit_rate_same: float
     vetoes: dict[str, int]
     curve: tuple[CurvePoint, ...]
+    cosine_curve: tuple[CurvePoint, ...]
 
 
 class TrafficPoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,6 +159,7 @@ def judged_pairs(
         cosine_hit_rate_same=_hits_at(cosines, same, wrong),
         vetoes=dict(sorted((vetoes or {}).items())),
         curve=_pair_curve(odds, same),
+        cosine_curve=_pair_curve(cosines, same),
     )
 
 

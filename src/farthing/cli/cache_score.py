@@ -64,7 +64,7 @@ def score(
         kept = ("hit_rate_same", "false_hit_rate", "error", "threshold_or_policy")
         found["tuned"] = {name: getattr(tuned, name) for name in kept} if tuned is not None else None
     if not curve:
-        del found["curve"]
+        found = {name: value for name, value in found.items() if name not in {"curve", "cosine_curve"}}
     print(json.dumps(found))
 
 
