@@ -35,9 +35,8 @@ def _y(rate: float) -> float:
 def _frame() -> str:
     size = f'width="{WIDTH + 2 * LEFT}" height="{HEIGHT + 2 * TOP + 20}"'
     lines = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="13">']
-    lines.append(
-        f'<rect width="100%" height="100%" fill="white"/><rect x="{LEFT}" y="{TOP}" width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="#999"/>'
-    )
+    lines.append('<rect width="100%" height="100%" fill="white"/>')
+    lines.append(f'<rect x="{LEFT}" y="{TOP}" width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="#999"/>')
     for rate in (0.001, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0):
         lines.append(f'<line x1="{_x(rate):.1f}" x2="{_x(rate):.1f}" y1="{TOP}" y2="{TOP + HEIGHT}" stroke="#ddd"/>')
         lines.append(f'<text x="{_x(rate):.1f}" y="{TOP + HEIGHT + 18}" text-anchor="middle">{rate:.1%}</text>')
@@ -45,9 +44,8 @@ def _frame() -> str:
         rate = step / 10
         lines.append(f'<line x1="{LEFT}" x2="{LEFT + WIDTH}" y1="{_y(rate):.1f}" y2="{_y(rate):.1f}" stroke="#eee"/>')
         lines.append(f'<text x="{LEFT - 8}" y="{_y(rate) + 4:.1f}" text-anchor="end">{rate:.0%}</text>')
-    lines.append(
-        f'<text x="{LEFT + WIDTH / 2}" y="{TOP + HEIGHT + 42}" text-anchor="middle">different questions taken for the same (logarithmic)</text>'
-    )
+    below = f'x="{LEFT + WIDTH / 2}" y="{TOP + HEIGHT + 42}" text-anchor="middle"'
+    lines.append(f"<text {below}>different questions taken for the same (logarithmic)</text>")
     lines.append(
         f'<text x="{LEFT}" y="{TOP - 14}">same questions that hit; dashed: a threshold on the cosine alone; the dot: delta = 1%</text>'
     )

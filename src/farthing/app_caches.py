@@ -137,7 +137,7 @@ class _Semantics:
             self.finder = Finder(embedder, self.memory, store, semantic, pace)
             self.recall = Recall(self.memory, store, self.finder, most=most, refresh_s=settings.keys.refresh_s)
             reused = self.memory.served
-        self.judgement = Judgement(_verifier(semantic.recalibration), delta=semantic.delta, audits=_audits(semantic.shadow.share))
+        self.judgement = Judgement(_verifier(semantic.recalibration), audits=_audits(semantic.shadow.share))
         self.bookkeeper = Bookkeeper(embedder, self.memory, self.index, stores.records, reused, semantic, pace)
         self.verdicts = Verdicts(stores.records, self.index, stores.answers, self.judgement, self.finder.lost, exact.flush)
         self.looks = Looks(errands, self.verdicts, embedder, semantic)

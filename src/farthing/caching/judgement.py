@@ -6,8 +6,10 @@ Candidates → guards that read what vectors cannot → the verifier's score →
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from uuid import UUID
 
 import msgspec
@@ -25,6 +27,8 @@ from farthing.caching.verifier import Verifier
 from farthing.types import Neighbour, Question, Verdict
 
 _MOST_TENANTS = 10_000
+_BOUNDS = (0.1, 0.05, 0.02, 0.01, 0.005)
+"""Below these the shipped calibration expects lapses, however alike two questions look."""
 _STEPS = 60
 _REACH = 12.0
 
@@ -78,15 +82,18 @@ class _Tenant:
 
 
 class Judgement:
-    """`delta` is the default error budget: the shipped verifier's scores are read so that what it accepts at δ begins where δ does.
+    """The verifier's scores are read on the scale of its thresholds.
+
+    Where it accepts at an error bound, P(wrong) of a tenant of whom nothing is known yet comes down to that bound. So scores and account
+    agree from the start, whatever the verifier was fitted to.
 
     What is known of at most `_MOST_TENANTS` tenants is kept, those without hits or verdicts for longest are forgotten first.
     """
 
-    def __init__(self, verifier: Verifier, *, delta: float, audits: AuditSettings) -> None:
+    def __init__(self, verifier: Verifier, *, audits: AuditSettings) -> None:
         self._verifier = verifier
         self._audits = audits
-        self._offset = _accepted_from(delta) - verifier.threshold(delta)
+        self._scale = _scale(verifier)
         self._tenants: OrderedDict[str, _Tenant] = OrderedDict()
 
     def decide(self, tenant: str, asked: Asked, neighbours: Sequence[Neighbour], *, most: int) -> Decision:
@@ -99,7 +106,7 @@ class Judgement:
         for at, one in enumerate(neighbours[:most]):
             known = unpack(one.question.payload)
             evidence = compare(reading, known, one.similarity)
-            score = self._verifier.score(evidence, _margin(neighbours, at)) + self._offset
+            score = _extended(self._scale, self._verifier.score(evidence, _margin(neighbours, at)))
             considered.append(
                 Considered(
                     question=one.question,
@@ -169,6 +176,25 @@ class Judgement:
 def _margin(neighbours: Sequence[Neighbour], at: int) -> float | None:
     """How much nearer a candidate is than the next one; None: there is none."""
     return neighbours[at].similarity - neighbours[at + 1].similarity if at + 1 < len(neighbours) else None
+
+
+def _scale(verifier: Verifier) -> list[tuple[float, float]]:
+    """(The verifier's log-odds, ours) at some error bounds, rising."""
+    points: list[tuple[float, float]] = []
+    for bound in _BOUNDS:
+        at = verifier.threshold(bound)
+        if not points or at > points[-1][0]:
+            points.append((at, _accepted_from(bound)))
+    return points
+
+
+def _extended(points: Sequence[tuple[float, float]], at: float) -> float:
+    """Piecewise linear interpolation; beyond the ends the lines go on. One point: a shift."""
+    if len(points) == 1:
+        return points[0][1] + at - points[0][0]
+    right = min(max(bisect_right(points, at, key=itemgetter(0)), 1), len(points) - 1)
+    (x0, y0), (x1, y1) = points[right - 1], points[right]
+    return y0 + (y1 - y0) * (at - x0) / (x1 - x0)
 
 
 def _accepted_from(delta: float) -> float:
