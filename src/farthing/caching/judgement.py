@@ -27,6 +27,7 @@ from farthing.caching.verifier import Verifier
 from farthing.types import Neighbour, Question, Verdict
 
 _MOST_TENANTS = 10_000
+_TRUSTED = 100
 _BOUNDS = (0.1, 0.05, 0.02, 0.01, 0.005)
 """Below these the shipped calibration expects lapses, however alike two questions look."""
 _STEPS = 60
@@ -62,19 +63,25 @@ NOTHING_NEAR = Decision(accepted=False, why="nothing near it was asked before")
 
 
 class _Tenant:
+    """What is known of a tenant. Until `_TRUSTED` verdicts are in, the account lends nothing: P(wrong) is then only what was shipped."""
+
     def __init__(self) -> None:
         self.calibration = Calibration()
         self.estimate = ErrorEstimate()
         self.risks: dict[float, RiskBudget] = {}
         self.hits = 0
+        self._verdicts = 0
 
     def risk(self, delta: float) -> RiskBudget:
         if delta not in self.risks:
-            self.risks[delta] = RiskBudget(RiskSettings(delta=delta))
+            self.risks[delta] = RiskBudget(RiskSettings(delta=delta) if self._verdicts >= _TRUSTED else RiskSettings(delta=delta, most=1))
         return self.risks[delta]
 
     def learn(self, verdicts: Sequence[Verdict]) -> None:
-        self.calibration.fold(verdicts)
+        before = self._verdicts
+        self._verdicts += self.calibration.fold(verdicts)
+        if before < _TRUSTED <= self._verdicts:
+            self.risks.clear()
         for verdict in verdicts:
             self.estimate.add(verdict, verdict.audit)
         for delta, risk in self.risks.items():
