@@ -108,8 +108,7 @@ class Farthing:
         cipher = _cipher(settings)
         keyed = settings.retention.encryption_key is not None
         semantic = self._embedder if settings.cache.semantic.enabled else None
-        # Under the key of one host's data folder the others could not read it.
-        self._caches = Caches(settings, stores, semantic, cipher if keyed else None)
+        self._caches = Caches(settings, stores, semantic, cipher, shared=keyed)
         self._conversations = Conversations(stores.responses, cipher, settings.responses)
         self._sealing = Sealing(cipher, settings.retention.max_bytes)
         self._transcripts = TranscriptWriter(stores.retention, self._sealing, settings.retention)

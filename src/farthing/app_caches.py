@@ -42,14 +42,15 @@ if TYPE_CHECKING:
 class Caches:
     """`exact` and `semantic` are the stages, None where they are off. `errands` go through the stages, once they are there.
 
-    `cipher` seals at rest; None: there is no key that all hosts share. `embedder` is None where there is no semantic cache.
+    `cipher` seals what questions say at rest, and answers too if it is `shared` by all hosts: under the key of one host's data folder the
+    others could not read them. `embedder` is None where there is no semantic cache.
     """
 
-    def __init__(self, settings: Settings, stores: Stores, embedder: Embedder | None, cipher: Cipher | None) -> None:
+    def __init__(self, settings: Settings, stores: Stores, embedder: Embedder | None, cipher: Cipher, *, shared: bool) -> None:
         self._refresh_s = settings.keys.refresh_s
         self.errands = Errands()
         self.memory = MemoryTier(settings.cache.exact.max_bytes)
-        self.shared = SharedTier(stores.answers, settings.cache.exact, cipher)
+        self.shared = SharedTier(stores.answers, settings.cache.exact, cipher if shared else None)
         exact = self._exact = ExactCache(settings.cache, self.memory, self.shared, self.errands, self._kept)
         self.flush = exact.flush
         self.exact = exact if settings.cache.exact.enabled else None
@@ -117,20 +118,18 @@ class _Semantics:
     def asked(self) -> bool:
         return self.bookkeeper.warm and (self.recall is None or self.recall.asked)
 
-    def __init__(
-        self, settings: Settings, stores: Stores, embedder: Embedder, cipher: Cipher | None, exact: ExactCache, errands: Errands
-    ) -> None:
+    def __init__(self, settings: Settings, stores: Stores, embedder: Embedder, cipher: Cipher, exact: ExactCache, errands: Errands) -> None:
         semantic = settings.cache.semantic
         pace = Pace(semantic.rate)
         self.redis = _redis(settings, embedder) if semantic.backend == "redis" else None
         self.memory: InProcessQuestions | None = None
         self.recall: Recall | None = None
         if self.redis is not None:
-            self.index: QuestionIndex = self.redis if cipher is None else SealedIndex(self.redis, cipher)
+            self.index: QuestionIndex = SealedIndex(self.redis, cipher)
             self.finder = Finder(embedder, None, self.index, semantic, pace)
             reused: Reused = self.redis.served
         else:
-            store = stores.questions if cipher is None else SealedQuestions(stores.questions, cipher)
+            store = SealedQuestions(stores.questions, cipher)
             most = semantic.max_entries
             self.index = store
             self.memory = InProcessQuestions(dimensions=embedder.dimensions, max_entries=most, max_bytes=semantic.max_bytes)

@@ -33,10 +33,14 @@ def upstream() -> Iterator[ScriptedUpstream]:
 
 
 def scripted(upstream: ScriptedUpstream, **more: object) -> dict[str, object]:
-    """Settings with the scripted upstream as the only provider; every catalogue model `name` asks it for `name`."""
+    """Settings with the scripted upstream as the only provider; every catalogue model `name` asks it for `name`.
+
+    Without the semantic cache, which has tests of its own: where they count calls and milliseconds, nothing else may answer.
+    """
     names = ["fast", "strong"]
     return {
         "local": {"enabled": False},
+        "cache": {"semantic": {"enabled": False}},
         "providers": {"up": {"kind": "openai_compatible", "base_url": upstream.base_url, "api_key": "sk-upstream"}},
         "models": {
             name: {"provider": "up", "upstream_model": name, "price": {"input_usd_per_1m": 1, "output_usd_per_1m": 2}} for name in names
@@ -176,7 +180,10 @@ def fleet(folders: Path, upstream: ScriptedUpstream, lasting: Lasting) -> Instal
         "local": {"enabled": False},
         "ledger": {"flush_interval_s": 0.02},
         "generate": {"model": "pair", "task_types": {"summarize": "cheap"}},
-        "cache": {"exact": {"follow_timeout_s": 1, "max_entry_bytes": 10_000, "max_chunks": 100, "max_temperature": 1}},
+        "cache": {
+            "exact": {"follow_timeout_s": 1, "max_entry_bytes": 10_000, "max_chunks": 100, "max_temperature": 1},
+            "semantic": {"enabled": False},
+        },
         "providers": {
             "up": provider(),
             "firm": provider(retries=2),

@@ -111,7 +111,10 @@ class Judgement:
         reading = read(asked.text, asked.encoded)
         considered: list[Considered] = []
         for at, one in enumerate(neighbours[:most]):
-            known = unpack(one.question.payload)
+            try:
+                known = unpack(one.question.payload)
+            except msgspec.MsgspecError:  # another version of Farthing has read it
+                continue
             evidence = compare(reading, known, one.similarity)
             score = _extended(self._scale, self._verifier.score(evidence, _margin(neighbours, at)))
             considered.append(
@@ -125,6 +128,8 @@ class Judgement:
                     assessment=state.calibration.assess(score, one.question.id),
                 )
             )
+        if not considered:
+            return NOTHING_NEAR
         allowed = [one for one in considered if one.veto is None]
         if not allowed:
             return Decision(accepted=False, why=f"guard: {considered[0].veto}", best=None, considered=tuple(considered))

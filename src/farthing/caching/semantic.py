@@ -16,6 +16,7 @@ from farthing.caching.estimate import ErrorShare
 from farthing.caching.explanation import Explanation
 from farthing.caching.finder import Finder
 from farthing.caching.judgement import Considered, Decision, Judgement
+from farthing.caching.keys import exact_key
 from farthing.caching.looks import Looks, hit_of
 from farthing.caching.question import Asked, Unfit, question_of
 from farthing.pipeline.stage import Next
@@ -97,6 +98,8 @@ class SemanticCache:
         return self._judgement.estimates()
 
     def _hit(self, request: Request, asked: Asked, best: Considered, entry: Entry) -> Answer:
+        if best.question.answer_key == exact_key(request):  # the exact stage has not heard of it yet
+            return entry.answer(Source.EXACT, stream=request.stream)
         share = self._judgement.served(request.principal.tenant, asked, best, request.id)
         self.saved_us += entry.took_us
         self._bookkeeper.note(hit_of(request, best))

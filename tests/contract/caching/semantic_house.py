@@ -14,6 +14,7 @@ import msgspec
 from farthing.app_caches import Caches
 from farthing.app_stores import Stores
 from farthing.background import Background
+from farthing.cipher import Cipher
 from farthing.errors import Unavailable
 from farthing.flow import Parts, errand_flow, request_flow
 from farthing.inprocess.cache_records import InProcessCacheRecords
@@ -145,6 +146,7 @@ class World:
 
     def __init__(self) -> None:
         self.changes = InProcessChanges()
+        self.cipher = Cipher(bytes(32))
         self.questions = Moody(self.changes)
         self.answers = InProcessAnswers(self.changes)
         self.records = InProcessCacheRecords(self.questions, self.changes)
@@ -164,7 +166,7 @@ class SemanticHouse:
         world_stores: Any = {"answers": self.world.answers, "questions": self.world.questions, "records": self.world.records}
         others: Any = dict.fromkeys(("keys", "ledger", "budgets", "responses", "retention", "requests"))
         stores = Stores(**world_stores, **others, changes=self.world.changes)
-        self.caches = Caches(self.settings, stores, embedder, None)
+        self.caches = Caches(self.settings, stores, embedder, self.world.cipher, shared=True)
         meter = LedgerMeter(self, [], anonymous_per_minute=0)
         catalogue = Catalogue([self._model(name) for name in ("fast", "judge")], random.Random(1))  # noqa: S311 - nothing secret
         parts = Parts(
