@@ -90,7 +90,8 @@ async def serve(settings: Settings, orders: Orders, *, watch: int) -> None:
     try:
         with server.capture_signals():
             await server.hold(announcing, orders.hold_s)
-            await server.serve(sockets=[listener])
+            if announcing.done() or not server.should_exit:  # told to end before it knows its keys, it leaves all connections to others
+                await server.serve(sockets=[listener])
     finally:
         announcing.cancel()
         await farthing.stop()
