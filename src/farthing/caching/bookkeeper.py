@@ -201,6 +201,11 @@ class Bookkeeper:
         assert encoded is not None
         if encoded.cut or not any(encoded.vector):
             return None
+        try:
+            payload = pack(read(new.asked.text, encoded))
+        except Exception:  # noqa: BLE001 - whatever it is, the others must be kept and the log must say
+            _log.exception("a question cannot be read and is not remembered")
+            return None
         index = self._store if self._local is None else self._local
         for near in await index.search(new.tenant, new.asked.partition, encoded.vector, most=1):
             if near.similarity >= _SAME and near.question.answer_key == new.answer_key:
@@ -213,7 +218,7 @@ class Bookkeeper:
             user_id=new.asked.user_id,
             tags=new.tags,
             vector=encoded.vector,
-            payload=pack(read(new.asked.text, encoded)),
+            payload=payload,
             answer_key=new.answer_key,
             request_id=new.request_id,
             cost_microusd=new.cost_microusd,

@@ -6,6 +6,7 @@ question's own key: were the cached answer found wrong, its copies would have to
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable
 
@@ -15,13 +16,15 @@ from farthing.caching.errands import Errands, renewal
 from farthing.caching.estimate import ErrorShare
 from farthing.caching.explanation import Explanation
 from farthing.caching.finder import Finder
-from farthing.caching.judgement import Considered, Decision, Judgement
+from farthing.caching.judgement import NOTHING_NEAR, Considered, Decision, Judgement
 from farthing.caching.keys import exact_key
 from farthing.caching.looks import Looks, hit_of
 from farthing.caching.question import Asked, Unfit, question_of
 from farthing.pipeline.stage import Next
 from farthing.settings import CacheSettings
 from farthing.types import Answer, Request, Source, utc_now
+
+_log = logging.getLogger("farthing.cache")
 
 Stored = Callable[[str, bytes], Awaitable[Entry | None]]
 """The kept answer of a tenant under a key."""
@@ -87,7 +90,12 @@ class SemanticCache:
 
     async def _decide(self, tenant: str, asked: Asked) -> Decision:
         most = self._settings.semantic.neighbours
-        return self._judgement.decide(tenant, asked, await self._finder.near(tenant, asked, most=most + 1), most=most)
+        near = await self._finder.near(tenant, asked, most=most + 1)
+        try:
+            return self._judgement.decide(tenant, asked, near, most=most)
+        except Exception:  # noqa: BLE001 - a question that we stumble over still gets its answer, and the log must say
+            _log.exception("a question cannot be compared")
+            return NOTHING_NEAR
 
     def explanation(self, tenant: str, asked: Asked, best: Considered) -> Explanation:
         """Every number that goes into the decision on a candidate."""
@@ -110,9 +118,9 @@ class SemanticCache:
         return entry.answer(Source.SEMANTIC, stream=request.stream)
 
     def learn(self, request: Request, key: bytes, entry: Entry) -> None:
-        """An answer was kept under a key: remember which question it answers, if the request asked one that may be compared."""
+        """An answer was kept under a key: remember which question it answers, if it may be compared and its words may be kept."""
         asked = request.asked
-        if not isinstance(asked, Asked) or entry.text() is None:
+        if not isinstance(asked, Asked) or not request.extras.store or entry.text() is None:
             return
         self._bookkeeper.learn(
             NewQuestion(

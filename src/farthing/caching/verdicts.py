@@ -5,6 +5,7 @@ Whoever has something to say comes here: the feedback door (a thumb, a correctio
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from uuid import UUID, uuid5
@@ -19,7 +20,8 @@ from farthing.types import CacheScope, ServedHit, Verdict, VerdictBy, utc_now
 
 _log = logging.getLogger("farthing.cache")
 _MOST_LISTED = 1000
-_FOLDED = 10_000
+_PAGE = 50
+_FOLDED = 5_000
 """The newest verdicts, which a worker learns from when it starts."""
 
 
@@ -89,7 +91,10 @@ class Verdicts:
         if payload:
             self._judgement.learn(msgspec.json.decode(payload, type=list[Verdict]))
         else:
-            self._judgement.learn(reversed(await self._records.verdicts(_FOLDED)))
+            verdicts = (await self._records.verdicts(_FOLDED))[::-1]
+            for start in range(0, len(verdicts), _PAGE):
+                self._judgement.learn(verdicts[start : start + _PAGE])
+                await asyncio.sleep(0)  # a page takes some milliseconds
 
     async def try_add(self, verdict: Verdict, answer_key: bytes) -> None:
         """As `add`, for whoever cannot do anything about a store that is away."""

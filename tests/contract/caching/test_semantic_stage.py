@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 from semantic_house import SemanticHouse, Slow, World, minilm
 
+from farthing.cipher import Cipher
 from farthing.errors import NotFound
 from farthing.ports import Embedder
 from farthing.types import CacheScope
@@ -78,6 +79,26 @@ async def test_off_neither_reads_nor_learns_and_refresh_learns_anew(embedder: Em
         assert await house.ask(AGAIN, cache="refresh") == ("model", "Thirty days")
         await house.settle(known=2)
         assert await house.ask(f"{AGAIN}?", cache="on") == ("semantic", "Thirty days")
+
+
+async def test_a_question_whose_words_may_not_be_kept_is_not_learned(embedder: Embedder) -> None:
+    async with SemanticHouse(embedder) as house:
+        await house.ask(ASK, store=False)
+        await house.settle(known=0)
+        assert (await house.ask(ASK))[0] == "exact"
+        assert (await house.ask(AGAIN))[0] == "model"
+
+
+async def test_what_the_store_holds_of_a_question_is_sealed(embedder: Embedder) -> None:
+    async with SemanticHouse(embedder) as house:
+        await house.ask(ASK)
+        await house.settle(known=1)
+        [stored] = await house.world.questions.latest(1)
+        assert b"returns" not in stored.payload
+        house.world.cipher = Cipher(bytes([1]) * 32)
+        async with SemanticHouse(embedder, house.world) as stranger:
+            assert stranger.known == 0, "under another key it is as good as absent"
+            assert (await stranger.ask(AGAIN))[0] == "model"
 
 
 async def test_another_worker_knows_it_and_a_new_one_too(embedder: Embedder) -> None:
