@@ -256,7 +256,7 @@ def test_every_command_that_is_named_exists() -> None:
             choices = name.split("|")
             assert all(choice in here.commands for choice in choices), line
             here = here.commands[choices[0]]
-        options = {option for parameter in here.params for option in parameter.opts}
+        options = {option for parameter in here.params for option in (*parameter.opts, *parameter.secondary_opts)}
         assert {word for word in words if word.startswith("--")} <= options, line
 
 
