@@ -103,12 +103,16 @@ class Judgement:
         self._scale = _scale(verifier)
         self._tenants: OrderedDict[str, _Tenant] = OrderedDict()
 
-    def decide(self, tenant: str, asked: Asked, neighbours: Sequence[Neighbour], *, most: int) -> Decision:
-        """Choose among the first `most` candidates, nearest first; one more says how far ahead they are. Books nothing: see `served`."""
+    def decide(self, tenant: str, asked: Asked, neighbours: Sequence[Neighbour], *, most: int, every: bool = False) -> Decision:
+        """Choose the first candidate, nearest first, that may be served; `every` one of them is looked at only to be shown.
+
+        `most` are candidates, one more says how far ahead they are. Nothing is booked: see `served`.
+        """
         if not neighbours or asked.encoded is None:
             return NOTHING_NEAR
         state = self._of(tenant)
         reading = read(asked.text, asked.encoded)
+        risk = state.risk(asked.delta)
         considered: list[Considered] = []
         for at, one in enumerate(neighbours[:most]):
             try:
@@ -128,13 +132,14 @@ class Judgement:
                     assessment=state.calibration.assess(score, one.question.id),
                 )
             )
+            if not every and evidence.veto is None and risk.admits(considered[-1].assessment):
+                break
         if not considered:
             return NOTHING_NEAR
         allowed = [one for one in considered if one.veto is None]
         if not allowed:
             return Decision(accepted=False, why=f"guard: {considered[0].veto}", best=None, considered=tuple(considered))
         best = min(allowed, key=lambda one: one.assessment.upper_wrong)
-        risk = state.risk(asked.delta)
         if risk.admits(best.assessment):
             why = f"P(wrong) is at most {risk.risk(best.assessment):.4f}, within the error budget (limit {risk.limit:.4f})"
             return Decision(accepted=True, why=why, best=best, considered=tuple(considered))

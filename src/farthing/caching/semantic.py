@@ -86,13 +86,13 @@ class SemanticCache:
         if isinstance(asked, Unfit):
             return None, asked
         tenant = request.principal.tenant
-        return asked, await self._decide(tenant, asked)
+        return asked, await self._decide(tenant, asked, every=True)
 
-    async def _decide(self, tenant: str, asked: Asked) -> Decision:
+    async def _decide(self, tenant: str, asked: Asked, *, every: bool = False) -> Decision:
         most = self._settings.semantic.neighbours
         near = await self._finder.near(tenant, asked, most=most + 1)
         try:
-            return self._judgement.decide(tenant, asked, near, most=most)
+            return self._judgement.decide(tenant, asked, near, most=most, every=every)
         except Exception:  # noqa: BLE001 - a question that we stumble over still gets its answer, and the log must say
             _log.exception("a question cannot be compared")
             return NOTHING_NEAR
