@@ -40,6 +40,7 @@ from farthing.types import Answer, Extras, Lifeline, Operation, Principal, Reque
 
 KNOWN = "How can I get my money back for an order that never arrived?"
 ASKED = "how could I get my money back for an order which never arrived"
+KIND = ("acme", "default", "m")
 WHO = Principal(key_id=UUID(int=1), tenant="acme")
 ENTRY = Entry(
     model="m", object="chat.completion", tail=b'{"choices":[{"message":{"content":"So."}}]}', chunks=None, cost_microusd=9, expires=2e9
@@ -75,18 +76,18 @@ async def measure(entries: int, rounds: int) -> dict[str, float]:
     embedder = OnnxEmbedder(model=locate(MINILM), tokenizer=locate_tokenizer(MINILM))
     changes = InProcessChanges()
     index, store = InProcessQuestions(max_entries=entries + 10), InProcessQuestions(changes, max_entries=entries + 10)
-    records, errands, pace = InProcessCacheRecords(store, changes), Errands(), Pace(1e9)
+    records, errands, pace = InProcessCacheRecords(store, changes), Errands(), Pace(rate=1e9, idle_rate=1e9, min_hit_rate=0)
     finder = Finder(embedder, index, store, semantic, pace)
     finder.complete = True
     judgement = Judgement(Verifier.load(), audits=AuditSettings(budget=0, opening=0))
-    bookkeeper = Bookkeeper(embedder, index, store, records, index.served, semantic, pace)
+    bookkeeper = Bookkeeper(embedder, index, store, records, index.served, semantic)
     verdicts = Verdicts(records, store, InProcessAnswers(changes), judgement, finder.lost, lambda: None)
     looks = Looks(errands, verdicts, embedder, semantic)
-    stage = SemanticCache(settings, embedder.version, finder, judgement, bookkeeper, looks, errands, stored)
+    stage = SemanticCache(settings, embedder.version, finder, judgement, bookkeeper, looks, errands, stored, pace)
     for number, text in enumerate([KNOWN, *texts(entries - 1)]):
         asked = question_of(asking(text), settings, embedder.version)
         if isinstance(asked, Asked):
-            facts = {"tenant": "acme", "namespace": "default", "tags": (), "asked": asked, "request_id": new_id()}
+            facts = {"kind": KIND, "tags": (), "asked": asked, "request_id": new_id()}
             expires = (utc_now() + timedelta(days=1)).timestamp()
             bookkeeper.learn(NewQuestion(**facts, answer_key=number.to_bytes(32, "big"), cost_microusd=9, expires=expires, at=utc_now()))  # type: ignore[arg-type]  # as they are
     while bookkeeper.pending:
@@ -98,7 +99,7 @@ async def measure(entries: int, rounds: int) -> dict[str, float]:
         embedding.append(time.perf_counter() - began)
         asked = question_of(asking(ASKED), settings, embedder.version)
         assert isinstance(asked, Asked)
-        near = await finder.near("acme", asked, most=semantic.neighbours + 1)
+        near = await finder.near(KIND, asked, most=semantic.neighbours + 1)
         began = time.perf_counter()
         judgement.decide("acme", asked, near, most=semantic.neighbours)
         deciding.append(time.perf_counter() - began)

@@ -120,7 +120,7 @@ class _Semantics:
 
     def __init__(self, settings: Settings, stores: Stores, embedder: Embedder, cipher: Cipher, exact: ExactCache, errands: Errands) -> None:
         semantic = settings.cache.semantic
-        pace = Pace(semantic.rate)
+        pace = self.pace = Pace(rate=semantic.rate, idle_rate=semantic.idle_rate, min_hit_rate=semantic.min_hit_rate)
         self.redis = _redis(settings, embedder) if semantic.backend == "redis" else None
         self.memory: InProcessQuestions | None = None
         self.recall: Recall | None = None
@@ -137,11 +137,11 @@ class _Semantics:
             self.recall = Recall(self.memory, store, self.finder, most=most, refresh_s=settings.keys.refresh_s)
             reused = self.memory.served
         self.judgement = Judgement(_verifier(semantic.recalibration), audits=_audits(semantic.shadow.share))
-        self.bookkeeper = Bookkeeper(embedder, self.memory, self.index, stores.records, reused, semantic, pace)
+        self.bookkeeper = Bookkeeper(embedder, self.memory, self.index, stores.records, reused, semantic)
         self.verdicts = Verdicts(stores.records, self.index, stores.answers, self.judgement, self.finder.lost, exact.flush)
         self.looks = Looks(errands, self.verdicts, embedder, semantic)
         self.stage = SemanticCache(
-            settings.cache, embedder.version, self.finder, self.judgement, self.bookkeeper, self.looks, errands, exact.stored
+            settings.cache, embedder.version, self.finder, self.judgement, self.bookkeeper, self.looks, errands, exact.stored, pace
         )
 
     def start(self, background: Background) -> None:
@@ -163,7 +163,7 @@ class _Semantics:
         gauge(names.QUESTIONS_PENDING, "Questions and hits that wait to be stored.", lambda: self.bookkeeper.pending)
         counter(names.QUESTIONS_DROPPED, "Questions and hits for which there was no room.", lambda: self.bookkeeper.dropped)
         skipped = "Requests that did not wait for the semantic cache: too many others did, or it took too long."
-        counter(names.SEMANTIC_SKIPPED, skipped, lambda: self.finder.skipped + self.finder.late)
+        counter(names.SEMANTIC_SKIPPED, skipped, lambda: self.pace.skipped + self.finder.skipped + self.finder.late)
         counter(names.SEMANTIC_SAVED, "How long models took for the answers given again.", lambda: self.stage.saved_us / 1e6, unit="s")
         counter(names.SEMANTIC_AUDITED, "Hits that were also sent to the model.", lambda: self.looks.shadowed)
         counter(names.SEMANTIC_JUDGED, "Near misses that a judge has read.", lambda: self.looks.judged)

@@ -17,7 +17,7 @@ from uuid import UUID
 import msgspec
 
 from farthing.caching.finder import LocalIndex
-from farthing.caching.pace import Pace
+from farthing.caching.pace import Kind
 from farthing.caching.question import Asked
 from farthing.caching.reading import pack, read
 from farthing.errors import FarthingError, InvalidRequest
@@ -43,8 +43,7 @@ Reused = Callable[[Sequence[ServedHit]], Awaitable[None]]
 class NewQuestion(msgspec.Struct, kw_only=True):
     """A question whose answer was just kept, before it is embedded and stored."""
 
-    tenant: str
-    namespace: str
+    kind: Kind
     tags: tuple[str, ...]
     asked: Asked
     answer_key: bytes
@@ -65,9 +64,7 @@ class Bookkeeper:
         records: CacheRecords,
         reused: Reused,
         settings: SemanticCacheSettings,
-        pace: Pace,
     ) -> None:
-        self._pace = pace
         self._embedder = embedder
         self._local = local
         self._store = store
@@ -174,18 +171,10 @@ class Bookkeeper:
             self.dropped += len(batch)
 
     async def _embed(self) -> None:
-        """Move new questions on, embedded, as long as there is room for them and the pace allows."""
-        batch: list[NewQuestion] = []
-        without: list[NewQuestion] = []
-        room = self._pace.room()
-        for new in islice(self._new, min(_BATCH, self._settings.write_queue - len(self._unstored))):
-            if new.asked.encoded is None:
-                if len(without) == room:
-                    break
-                without.append(new)
-            batch.append(new)
+        """Move new questions on, embedded, as long as there is room for them."""
+        batch = list(islice(self._new, min(_BATCH, self._settings.write_queue - len(self._unstored))))
+        without = [new for new in batch if new.asked.encoded is None]
         if without:
-            self._pace.take(len(without))
             for new, encoded in zip(without, await self._embedder.encode([new.asked.text for new in without]), strict=True):
                 new.asked.encoded = encoded
         made = [question for new in batch if (question := await self._made(new)) is not None]
@@ -207,14 +196,14 @@ class Bookkeeper:
             _log.exception("a question cannot be read and is not remembered")
             return None
         index = self._store if self._local is None else self._local
-        for near in await index.search(new.tenant, new.asked.partition, encoded.vector, most=1):
+        for near in await index.search(new.kind[0], new.asked.partition, encoded.vector, most=1):
             if near.similarity >= _SAME and near.question.answer_key == new.answer_key:
                 return None
         return Question(
             id=new_id(),
-            tenant=new.tenant,
+            tenant=new.kind[0],
             partition=new.asked.partition,
-            namespace=new.namespace,
+            namespace=new.kind[1],
             user_id=new.asked.user_id,
             tags=new.tags,
             vector=encoded.vector,

@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 from typing import Protocol, TypeVar
 from uuid import UUID
 
-from farthing.caching.pace import Pace
+from farthing.caching.pace import Kind, Pace
 from farthing.caching.question import Asked
 from farthing.errors import FarthingError
 from farthing.ports import Embedder, QuestionIndex, QuestionStore
@@ -30,7 +30,7 @@ class Finder:
     """`local` is this worker's memory of `store`, None where the store is asked each time.
 
     `complete` says that the memory has all that the store has: then what is not in memory is nowhere, and most misses cost nothing.
-    `skipped` counts requests that were too many for the pace or the line; `late` those that were not waited for to the end.
+    `skipped` counts requests that were too many in line; `late` those that were not waited for to the end.
     """
 
     def __init__(
@@ -46,15 +46,16 @@ class Finder:
         self.skipped = 0
         self.late = 0
 
-    async def near(self, tenant: str, asked: Asked, *, most: int) -> list[Neighbour]:
+    async def near(self, kind: Kind, asked: Asked, *, most: int) -> list[Neighbour]:
         """The nearest cached questions, at most `most`, nearest first. Sets `asked.encoded` when it had to be known."""
+        tenant = kind[0]
         in_memory = self._local is not None and self._local.holds(tenant, asked.partition)
         if not in_memory and self._local is not None and self.complete:
             return []
-        if self._waiting >= self._settings.max_waiting or not self._pace.room():
+        if self._waiting >= self._settings.max_waiting:
             self.skipped += 1
             return []
-        self._pace.take()
+        self._pace.took(kind, asked.text)
         self._waiting += 1
         try:
             return await self._look(tenant, asked, most, in_memory=in_memory)

@@ -19,6 +19,7 @@ from farthing.caching.finder import Finder
 from farthing.caching.judgement import NOTHING_NEAR, Considered, Decision, Judgement
 from farthing.caching.keys import exact_key
 from farthing.caching.looks import Looks, hit_of
+from farthing.caching.pace import Kind, Pace
 from farthing.caching.question import Asked, Unfit, question_of
 from farthing.pipeline.stage import Next
 from farthing.settings import CacheSettings
@@ -43,7 +44,9 @@ class SemanticCache:
         looks: Looks,
         errands: Errands,
         stored: Stored,
+        pace: Pace,
     ) -> None:
+        self._pace = pace
         self._settings = settings
         self._embedder = embedder
         self._finder = finder
@@ -56,7 +59,8 @@ class SemanticCache:
 
     async def __call__(self, request: Request, following: Next) -> Answer:
         """Answer with what a question like this was answered with before, or let others answer and learn from it."""
-        if request.extras.cache == "off":
+        kind = request.principal.tenant, request.extras.namespace, request.model
+        if request.extras.cache == "off" or not self._pace.due(kind):
             return await following(request)
         asked = question_of(request, self._settings, self._embedder)
         if isinstance(asked, Unfit):
@@ -65,7 +69,9 @@ class SemanticCache:
         if request.extras.cache == "refresh":
             return await following(request)
         tenant = request.principal.tenant
-        decision = await self._decide(tenant, asked)
+        decision = await self._decide(kind, asked)
+        if asked.encoded is not None:
+            self._pace.looked(kind, hit=decision.accepted)
         if decision.accepted and decision.best is not None:
             entry = await self._stored(tenant, decision.best.question.answer_key)
             if entry is not None and entry.text() is not None:
@@ -85,14 +91,14 @@ class SemanticCache:
         asked = question_of(request, self._settings, self._embedder)
         if isinstance(asked, Unfit):
             return None, asked
-        tenant = request.principal.tenant
-        return asked, await self._decide(tenant, asked, every=True)
+        kind = request.principal.tenant, request.extras.namespace, request.model
+        return asked, await self._decide(kind, asked, every=True)
 
-    async def _decide(self, tenant: str, asked: Asked, *, every: bool = False) -> Decision:
+    async def _decide(self, kind: Kind, asked: Asked, *, every: bool = False) -> Decision:
         most = self._settings.semantic.neighbours
-        near = await self._finder.near(tenant, asked, most=most + 1)
+        near = await self._finder.near(kind, asked, most=most + 1)
         try:
-            return self._judgement.decide(tenant, asked, near, most=most, every=every)
+            return self._judgement.decide(kind[0], asked, near, most=most, every=every)
         except Exception:  # noqa: BLE001 - a question that we stumble over still gets its answer, and the log must say
             _log.exception("a question cannot be compared")
             return NOTHING_NEAR
@@ -122,10 +128,14 @@ class SemanticCache:
         asked = request.asked
         if not isinstance(asked, Asked) or not request.extras.store or entry.text() is None:
             return
+        kind = request.principal.tenant, request.extras.namespace, request.model
+        if asked.encoded is None:
+            if not self._pace.due(kind):
+                return
+            self._pace.took(kind, asked.text)
         self._bookkeeper.learn(
             NewQuestion(
-                tenant=request.principal.tenant,
-                namespace=request.extras.namespace,
+                kind=kind,
                 tags=request.extras.tags,
                 asked=asked,
                 answer_key=key,

@@ -93,8 +93,12 @@ class SemanticCacheSettings(Section):
     """Questions kept in a worker's memory. Beyond either, those that are worth least go."""
     max_rows: Count = 1_000_000
     """Questions kept in PostgreSQL or Redis."""
-    rate: Annotated[float, Field(ge=1, le=1_000_000)] = 100
-    """Questions a second that a worker embeds at most, 4 ms of a core each; requests beyond it go to the model at once."""
+    rate: Annotated[float, Field(ge=1, le=1_000_000)] = 200
+    """Short questions a second that a worker embeds at most, 4 ms of a core each (a long one counts as several); further requests go to
+    the model at once."""
+    idle_rate: Annotated[float, Field(ge=1, le=1_000_000)] = 10
+    """The same for traffic (by tenant, namespace and model) in which fewer than `min_hit_rate` of the questions hit."""
+    min_hit_rate: Annotated[float, Field(ge=0, le=1)] = 0.01
     encode_timeout_s: Seconds = 0.1
     """How long a request waits for its question to be embedded; then it goes to the model."""
     search_timeout_s: Seconds = 0.05
