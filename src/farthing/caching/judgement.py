@@ -59,7 +59,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     considered: tuple[Considered, ...] = ()
 
 
-NOTHING_NEAR = Decision(accepted=False, why="nothing near it was asked before")
+NOTHING_NEAR = Decision(
+    accepted=False, why="nothing near it was asked before in this context (model, system prompt, earlier turns, max_tokens and all else)"
+)
 
 
 class _Tenant:

@@ -276,7 +276,9 @@ async def test_a_judge_reads_near_misses_only_and_is_bounded(embedder: Embedder)
 
 async def test_explaining_does_nothing(embedder: Embedder) -> None:
     async with SemanticHouse(embedder) as house:
-        assert (await house.caches.control.explain(house.request(AGAIN)))["why"] == "nothing near it was asked before"
+        assert (await house.caches.control.explain(house.request(AGAIN)))["why"].startswith(
+            "nothing near it was asked before in this context"
+        )
         await house.ask(ASK)
         await house.settle(known=1)
         for _ in range(3):

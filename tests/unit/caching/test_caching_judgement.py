@@ -25,6 +25,7 @@ from farthing.types import Neighbour, Question, ServedHit, new_id, utc_now
 VERIFIER = Verifier.load()
 NO_AUDITS = AuditSettings(budget=0, opening=0)
 EMBEDDER = WordEmbedder()
+SCALE = _scale(VERIFIER)
 
 
 def encoded(text: str) -> Asked:
@@ -62,18 +63,17 @@ SAME = neighbour("how do I reset my password")
 
 @pytest.mark.parametrize("bound", [0.005, 0.01, 0.02, 0.05, 0.1])
 def test_before_any_verdict_the_error_bounds_are_the_verifiers(bound: float) -> None:
-    scale, cold, nobody = _scale(VERIFIER), Calibration(), UUID(int=0)
+    cold, nobody = Calibration(), UUID(int=0)
     at = VERIFIER.threshold(bound)
-    above, below = (cold.assess(_extended(scale, at + step), nobody).upper_wrong for step in (0.001, -0.001))
+    above, below = (cold.assess(_extended(SCALE, at + step), nobody).upper_wrong for step in (0.001, -0.001))
     assert above <= bound <= below
     assert above == pytest.approx(bound, rel=0.05)
 
 
 @given(st.floats(-30, 30), st.floats(-30, 30))
 def test_who_scores_higher_is_not_lower_on_the_scale(one: float, other: float) -> None:
-    scale = _scale(VERIFIER)
     low, high = sorted((one, other))
-    assert _extended(scale, low) <= _extended(scale, high)
+    assert _extended(SCALE, low) <= _extended(SCALE, high)
 
 
 def test_thresholds_that_are_all_the_same_are_a_shift() -> None:
