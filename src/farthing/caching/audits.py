@@ -47,8 +47,10 @@ def audit_share(settings: AuditSettings, *, hits: int, found: ErrorShare, delta:
     if settings.opening:
         share += (1 - share) * (settings.opening / (settings.opening + hits)) ** 2
     risk = math.sqrt(min(assessment.upper_wrong / delta, _MOST)) if delta > 0 else 1.0
-    probability = min(share * (_FLOOR + (1 - _FLOOR) * risk), 1.0)
-    return AuditShare(probability, probability / share if share else 1.0)
+    relative = _FLOOR + (1 - _FLOOR) * risk
+    if share * relative > 1:
+        return AuditShare(1.0, 1 / share)
+    return AuditShare(share * relative, relative if share else 1.0)
 
 
 def should_audit(request_id: UUID, share: float) -> bool:
