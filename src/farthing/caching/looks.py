@@ -11,16 +11,14 @@ import time
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-import msgspec
-
 from farthing.caching.entry import Entry
 from farthing.caching.errands import Errands, question_to, second_look
 from farthing.caching.judgement import Considered
-from farthing.caching.verdicts import Verdicts, of_hit, verdict_id
+from farthing.caching.verdicts import Verdicts, of_hit
 from farthing.errors import FarthingError
 from farthing.ports import Embedder
 from farthing.settings import SemanticCacheSettings
-from farthing.types import Answer, Json, Request, ServedHit, Verdict, utc_now
+from farthing.types import Answer, Json, Request, ServedHit, utc_now
 
 _MOST_SHOWN = 2000
 _YES = re.compile(r"\W*(?:yes|same)\b", re.IGNORECASE)
@@ -96,8 +94,7 @@ class Looks:
     ) -> None:
         same = await self._same(request, text, *answers)
         if same is not None:
-            verdict = msgspec.structs.replace(of_hit(hit, same=same, by="shadow"), audit=share, served=served)
-            await self._verdicts.try_add(verdict, hit.answer_key)
+            await self._verdicts.try_add(of_hit(hit, same=same, by="shadow", audit=share, served=served), hit.answer_key)
 
     async def _same(self, request: Request, text: str, cached: str, fresh: str) -> bool | None:
         """Whether two answers say the same; None when that cannot be told."""
@@ -128,19 +125,7 @@ class Looks:
         if same is None:
             return
         self.judged += 1
-        question_id = best.question.id
-        verdict = Verdict(
-            id=verdict_id("judge", request.id, question_id),
-            tenant=request.principal.tenant,
-            question_id=question_id,
-            request_id=request.id,
-            same=same,
-            by="judge",
-            score=best.score,
-            served=False,
-            at=utc_now(),
-        )
-        await self._verdicts.try_add(verdict, best.question.answer_key)
+        await self._verdicts.try_add(of_hit(hit_of(request, best), same=same, by="judge", served=False), best.question.answer_key)
 
     async def _asked(self, request: Request, prompt: str) -> bool | None:
         """The judge's opinion; None when it has none, or did not say so in time."""

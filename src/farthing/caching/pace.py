@@ -13,6 +13,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from farthing.types import Request
+
 _CHARACTERS = 60
 """Of a short question: what a unit of the rates is."""
 _TRIAL = 200
@@ -23,6 +25,11 @@ _KINDS = 10_000
 
 Kind = tuple[str, str, str]
 """Tenant, namespace and model."""
+
+
+def kind_of(request: Request) -> Kind:
+    """The kind of traffic that a request belongs to."""
+    return request.principal.tenant, request.extras.namespace, request.model
 
 
 class _Bucket:

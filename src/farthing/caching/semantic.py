@@ -19,7 +19,7 @@ from farthing.caching.finder import Finder
 from farthing.caching.judgement import NOTHING_NEAR, Considered, Decision, Judgement
 from farthing.caching.keys import exact_key
 from farthing.caching.looks import Looks, hit_of
-from farthing.caching.pace import Kind, Pace
+from farthing.caching.pace import Kind, Pace, kind_of
 from farthing.caching.question import Asked, Unfit, question_of
 from farthing.pipeline.stage import Next
 from farthing.settings import CacheSettings
@@ -59,7 +59,7 @@ class SemanticCache:
 
     async def __call__(self, request: Request, following: Next) -> Answer:
         """Answer with what a question like this was answered with before, or let others answer and learn from it."""
-        kind = request.principal.tenant, request.extras.namespace, request.model
+        kind = kind_of(request)
         if request.extras.cache == "off" or not self._pace.due(kind):
             return await following(request)
         asked = question_of(request, self._settings, self._embedder)
@@ -91,7 +91,7 @@ class SemanticCache:
         asked = question_of(request, self._settings, self._embedder)
         if isinstance(asked, Unfit):
             return None, asked
-        kind = request.principal.tenant, request.extras.namespace, request.model
+        kind = kind_of(request)
         return asked, await self._decide(kind, asked, every=True)
 
     async def _decide(self, kind: Kind, asked: Asked, *, every: bool = False) -> Decision:
@@ -128,7 +128,7 @@ class SemanticCache:
         asked = request.asked
         if not isinstance(asked, Asked) or not request.extras.store or entry.text() is None:
             return
-        kind = request.principal.tenant, request.extras.namespace, request.model
+        kind = kind_of(request)
         if asked.encoded is None:
             if not self._pace.due(kind):
                 return

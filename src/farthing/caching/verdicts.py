@@ -104,8 +104,8 @@ class Verdicts:
             _log.debug("a verdict is lost: %s", error)
 
 
-def of_hit(hit: ServedHit, *, same: bool, by: VerdictBy, audit: float = 0.0) -> Verdict:
-    """The verdict on a hit."""
+def of_hit(hit: ServedHit, *, same: bool, by: VerdictBy, audit: float = 0.0, served: bool = True) -> Verdict:
+    """The verdict on a hit, or (not `served`) on what would have been one."""
     return Verdict(
         id=verdict_id(by, hit.request_id, hit.question_id),
         tenant=hit.tenant,
@@ -114,7 +114,7 @@ def of_hit(hit: ServedHit, *, same: bool, by: VerdictBy, audit: float = 0.0) -> 
         same=same,
         by=by,
         score=hit.score,
-        served=True,
+        served=served,
         audit=audit,
         at=utc_now(),
     )
