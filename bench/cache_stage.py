@@ -21,7 +21,7 @@ from caching.questions import texts
 from farthing.caching.audits import AuditSettings
 from farthing.caching.bookkeeper import Bookkeeper, NewQuestion
 from farthing.caching.entry import Entry
-from farthing.caching.errands import Errands
+from farthing.pipeline.errands import Errands
 from farthing.caching.finder import Finder
 from farthing.caching.judgement import Judgement
 from farthing.caching.looks import Looks

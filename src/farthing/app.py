@@ -164,10 +164,12 @@ class Farthing:
         recorder = Recorder(self._policies, self._transcripts)
         parts = Parts(
             account=Account(meter),
+            mode=None,
             admission=self._admission,
             recorder=recorder,
             exact=self._caches.exact,
             semantic=self._caches.semantic,
+            route=None,
             calls=self._calls,
             dispatch=dispatch,
         )

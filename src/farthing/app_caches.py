@@ -12,7 +12,6 @@ from farthing.caching.audits import AuditSettings
 from farthing.caching.bookkeeper import Bookkeeper, Reused
 from farthing.caching.control import Control
 from farthing.caching.entry import Entry
-from farthing.caching.errands import Errands
 from farthing.caching.evidence import NAMES
 from farthing.caching.exact import ExactCache
 from farthing.caching.finder import Finder
@@ -29,6 +28,7 @@ from farthing.caching.verifier import Recalibration, Verifier
 from farthing.cipher import Cipher
 from farthing.errors import SettingsError
 from farthing.inprocess.questions import InProcessQuestions
+from farthing.pipeline.errands import Errands
 from farthing.ports import Embedder, QuestionIndex
 from farthing.settings import RecalibrationSettings, Settings
 from farthing.telemetry import instruments as names

@@ -12,6 +12,7 @@
     ├── NotFound                  404  not_found
     │   └── ModelNotFound         404  model_not_found
     ├── MethodNotAllowed          405  method_not_allowed
+    ├── Conflict                  409  conflict             somebody else has changed it in between
     ├── BudgetExceeded            429  insufficient_quota   a hard budget is spent; no retry helps before its window ends
     ├── BudgetUnverified          503  budget_unverified    a hard budget cannot be checked: the database is away
     ├── RateLimited               429  rate_limit_exceeded  a limit of the caller's key at Farthing, not a provider's
@@ -138,6 +139,15 @@ class MethodNotAllowed(FarthingError):
     def __init__(self, message: str, *, allowed: str = "") -> None:
         super().__init__(message)
         self.allowed = allowed
+
+
+class Conflict(FarthingError):
+    """What was to be changed has been changed by somebody else in between. Read it again, then decide."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "conflict"
+    retry = False
 
 
 class BudgetExceeded(FarthingError):

@@ -18,10 +18,12 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """The stages, built by `app`. A stage that the settings turn off is None."""
 
     account: Account
+    mode: Stage | None
     admission: Admission
     recorder: Recorder
     exact: ExactCache | None
     semantic: SemanticCache | None
+    route: Stage | None
     calls: ModelCalls
     dispatch: Dispatch
 
@@ -29,17 +31,20 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
 def request_flow(parts: Parts) -> Next:
     """Put the stages together.
 
-    `account` wraps all, so that each request is in the ledger once, whatever happens. `admission` holds keys to their limits.
-    `recorder` keeps the texts of tenants that want it, whatever answers them. The caches answer before anything is paid for: `exact` the
-    same request again, `semantic` the same question in other words. What they cannot answer waits in `calls` for the worker to have a hand
-    free. `dispatch` owns attempts, fallback and cancellation.
+    `account` wraps all, so that each request is in the ledger once, whatever happens. `mode` says how much may be done for it.
+    `admission` holds keys to their limits. `recorder` keeps the texts of tenants that want it, whatever answers them. The caches answer
+    before anything is paid for: `exact` the same request again, `semantic` the same question in other words. `route` chooses the models
+    for what they cannot answer; that waits in `calls` for the worker to have a hand free. `dispatch` owns attempts, checks, fallback and
+    cancellation.
     """
     stages: list[Stage | None] = [
         parts.account,
+        parts.mode,
         parts.admission,
         parts.recorder,
         parts.exact,
         parts.semantic,
+        parts.route,
         parts.calls,
     ]
     return compose([stage for stage in stages if stage is not None], parts.dispatch)
@@ -47,5 +52,5 @@ def request_flow(parts: Parts) -> Next:
 
 def errand_flow(parts: Parts) -> Next:
     """What a model call passes that we make on our own account: it is in the ledger and within budgets, but takes nobody's turn."""
-    stages: list[Stage | None] = [parts.account, parts.exact, parts.semantic, parts.calls]
+    stages: list[Stage | None] = [parts.account, parts.exact, parts.semantic, parts.route, parts.calls]
     return compose([stage for stage in stages if stage is not None], parts.dispatch)

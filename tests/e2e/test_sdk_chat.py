@@ -70,7 +70,7 @@ def test_request_id_and_headers_say_what_happened(sdk: OpenAI) -> None:
     assert raw.headers["x-request-id"] == raw.headers["x-farthing-request-id"] == answer._request_id
     assert raw.headers["content-type"] == "application/json"
     seen = {name: raw.headers[f"x-farthing-{name}"] for name in ("source", "model", "route", "mode", "saved-usd")}
-    assert seen == {"source": "model", "model": "fast", "route": "direct", "mode": "normal", "saved-usd": "0.000000"}
+    assert seen == {"source": "model", "model": "fast", "route": "direct", "mode": "DEEP", "saved-usd": "0.000000"}
     assert float(raw.headers["x-farthing-cost-usd"]) > 0
 
 

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable
 
 from farthing.caching.entry import Entry, Life, make_entry
-from farthing.caching.errands import Errands, renewal
 from farthing.caching.keys import exact_key, temperature
 from farthing.caching.memory import MemoryTier
 from farthing.caching.shared import SharedTier
+from farthing.pipeline.errands import Errands, renewal
 from farthing.pipeline.stage import Next
 from farthing.pipeline.stream import Tee
 from farthing.settings import CacheSettings

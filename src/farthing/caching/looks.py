@@ -12,10 +12,10 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from farthing.caching.entry import Entry
-from farthing.caching.errands import Errands, question_to, second_look
 from farthing.caching.judgement import Considered
 from farthing.caching.verdicts import Verdicts, of_hit
 from farthing.errors import FarthingError
+from farthing.pipeline.errands import Errands, question_to, second_look
 from farthing.ports import Embedder
 from farthing.settings import SemanticCacheSettings
 from farthing.types import Answer, Json, Request, ServedHit, utc_now

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 
 from farthing.caching.bookkeeper import Bookkeeper, NewQuestion
 from farthing.caching.entry import Entry
-from farthing.caching.errands import Errands, renewal
 from farthing.caching.estimate import ErrorShare
 from farthing.caching.explanation import Explanation
 from farthing.caching.finder import Finder
@@ -21,6 +20,7 @@ from farthing.caching.keys import exact_key
 from farthing.caching.looks import Looks, hit_of
 from farthing.caching.pace import Kind, Pace, kind_of
 from farthing.caching.question import Asked, Unfit, question_of
+from farthing.pipeline.errands import Errands, renewal
 from farthing.pipeline.stage import Next
 from farthing.settings import CacheSettings
 from farthing.types import Answer, Request, Source, utc_now

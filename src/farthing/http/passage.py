@@ -102,7 +102,7 @@ def answer_headers(request: Request, answer: Answer) -> list[tuple[bytes, bytes]
     headers = [*id_headers(request.id), *quota_headers(request)]
     headers.append((b"x-farthing-source", answer.source.encode()))
     headers.append((b"x-farthing-model", (answer.model or "").encode()))
-    headers.append((b"x-farthing-mode", answer.mode.encode()))
+    headers.append((b"x-farthing-mode", request.mode.name.encode()))
     headers.append((b"x-farthing-route", answer.route.encode()))
     if request.over_budget:
         headers.append((b"x-farthing-budget", b"soft-exceeded"))

@@ -11,6 +11,7 @@ from pydantic import model_validator
 from farthing.settings.basic import Section
 from farthing.settings.cache import CacheSettings
 from farthing.settings.providers import AnyProviderSettings, AwsSettings, LocalSettings, ModelSettings
+from farthing.settings.routing import RoutingSettings
 from farthing.settings.sections import (
     BudgetSettings,
     CompletionsSettings,
@@ -45,6 +46,7 @@ class Settings(Section):
     responses: ResponsesSettings = ResponsesSettings()
     completions: CompletionsSettings = CompletionsSettings()
     generate: GenerateSettings = GenerateSettings()
+    routing: RoutingSettings = RoutingSettings()
     retention: RetentionSettings = RetentionSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     aws: AwsSettings = AwsSettings()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from farthing.errors import FarthingError
 from farthing.ports import Ledger
 from farthing.spend.prices import cost
-from farthing.types import ANONYMOUS, ANSWER, Answer, Attempt, LedgerEntry, Request, Source, new_id
+from farthing.types import ANONYMOUS, ANSWER, DEEP, Answer, Attempt, LedgerEntry, Request, Source, new_id
 
 _LONGEST_TEXT = 256
 
@@ -72,11 +72,12 @@ class LedgerMeter:
     def outcome(self, request: Request, answer: Answer | None, error: FarthingError | None) -> None:
         """See `ports.Meter.outcome`."""
         status, fields = error.wire() if error else (200, {})
-        saved = answer.saved_microusd if answer else 0
+        asked = request.purpose == ANSWER
+        saved = answer.saved_microusd if answer and asked else 0
         entry = self._entry(
             request,
             attempt=0,
-            final=request.purpose == ANSWER,
+            final=asked,
             source=answer.source if answer else Source.NONE,
             model_used=answer.model if answer else None,
             provider=None,
@@ -102,6 +103,8 @@ class LedgerMeter:
             operation=request.operation,
             purpose=request.purpose,
             model_asked=_bounded(request.model or None),
+            prompt_version=request.prompt_version,
+            mode=None if request.mode is DEEP else request.mode.name,
             task_type=_bounded(request.extras.task_type),
             stream=request.stream,
             **facts,  # type: ignore[arg-type]  # the callers name the fields

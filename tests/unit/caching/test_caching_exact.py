@@ -13,12 +13,12 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from farthing.caching.errands import Errands
 from farthing.caching.exact import ExactCache
 from farthing.caching.memory import MemoryTier
 from farthing.caching.shared import SharedTier
 from farthing.errors import UpstreamUnavailable
 from farthing.inprocess.stores import InProcessAnswers, InProcessChanges
+from farthing.pipeline.errands import Errands
 from farthing.pipeline.stage import compose
 from farthing.pipeline.stream import Fold, replay
 from farthing.ports import Call

@@ -211,7 +211,7 @@ async def test_a_whole_answer_is_sent_as_it_is_with_what_farthing_says_of_it() -
         "x-farthing-request-id": str(request.id),
         "x-farthing-source": "model",
         "x-farthing-model": "fast",
-        "x-farthing-mode": "normal",
+        "x-farthing-mode": "DEEP",
         "x-farthing-route": "direct",
         "x-farthing-cost-usd": "0.000012",
         "x-farthing-saved-usd": "0.000003",

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from farthing.caching.errands import Errands, question_to, renewal, second_look
 from farthing.errors import UpstreamUnavailable
+from farthing.pipeline.errands import Errands, question_to, renewal, second_look
 from farthing.types import Answer, Extras, Lifeline, Operation, Principal, Quota, Request, Source, new_id
 
 

@@ -1,0 +1,39 @@
+"""What the slices need from the world. Each port has an adapter in a pack and one in `inprocess`, and a contract suite in `testing`."""
+
+from farthing.ports.caching import EVERYTHING, AnswerStore, CacheControl, CacheRecords, QuestionIndex, QuestionStore
+from farthing.ports.models import Call, Embedder, Encoded, Provider, Signer
+from farthing.ports.modes import ConfigStore, SpendLog
+from farthing.ports.money import BudgetStore, KeyStore, Ledger, LedgerStore, Meter, Purse, ReportBy, RequestRecords, Reservation
+from farthing.ports.news import Changes
+from farthing.ports.routing import OutcomeStore, RouterStore
+from farthing.ports.texts import ResponseStore, RetentionStore
+
+__all__ = [
+    "EVERYTHING",
+    "AnswerStore",
+    "BudgetStore",
+    "CacheControl",
+    "CacheRecords",
+    "Call",
+    "Changes",
+    "ConfigStore",
+    "Embedder",
+    "Encoded",
+    "KeyStore",
+    "Ledger",
+    "LedgerStore",
+    "Meter",
+    "OutcomeStore",
+    "Provider",
+    "Purse",
+    "QuestionIndex",
+    "QuestionStore",
+    "ReportBy",
+    "RequestRecords",
+    "Reservation",
+    "ResponseStore",
+    "RetentionStore",
+    "RouterStore",
+    "Signer",
+    "SpendLog",
+]

@@ -1,0 +1,19 @@
+"""News from other workers. See `ports`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+
+class Changes(Protocol):
+    """News from other workers on the same database."""
+
+    def watch(self) -> AsyncIterator[tuple[str, str]]:
+        """Yield (channel, payload) as it happens.
+
+        `answers` (payload: keys in hex, comma-separated); `keys`, `budgets`, `retention` (payload: nothing; reload); `questions` (payload:
+        ids in hex, comma-separated, or a `QuestionsGone` as a JSON object; what was pruned is not told); `verdicts` (payload: a JSON array
+        of `Verdict`). Nothing, on any of them: reload.
+        Ends or raises when the connection is lost; the caller waits, watches again, and reloads what it may have missed.
+        """

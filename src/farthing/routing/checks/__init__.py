@@ -1,0 +1,1 @@
+"""Whether an answer is good enough, or the next model is asked."""

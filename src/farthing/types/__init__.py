@@ -1,0 +1,77 @@
+"""What the slices share: the request, its answer, and the facts that are recorded about them.
+
+Money is integer micro-dollars (1 USD = 1,000,000). Durations are integer microseconds where recorded, float seconds where waited for.
+Ids are UUIDv7: they sort by time.
+"""
+
+from farthing.types.basic import Json, dollars, new_id, time_of, utc_now, uuid7_at
+from farthing.types.caching import (
+    CacheScope,
+    Neighbour,
+    Question,
+    QuestionsGone,
+    ServedHit,
+    StoredAnswer,
+    Verdict,
+    VerdictBy,
+    question_worth,
+)
+from farthing.types.callers import ANONYMOUS, KeyRecord, Limits, Principal, Quota
+from farthing.types.modes import DEEP, TOTAL, Document, Mode, ModeEntry, ModeState, SpendRow, scopes_of
+from farthing.types.money import Attempt, LedgerEntry, Price, Report, Totals, Usage
+from farthing.types.requests import ANSWER, Answer, ChunkStream, Completion, Extras, Lifeline, Operation, Request, Source
+from farthing.types.routing import Outcome, OutcomeBy, RouterVersion
+from farthing.types.texts import NewTranscript, RetentionPolicy, StoredResponse, StoredTranscript
+
+__all__ = [
+    "ANONYMOUS",
+    "ANSWER",
+    "DEEP",
+    "TOTAL",
+    "Answer",
+    "Attempt",
+    "CacheScope",
+    "ChunkStream",
+    "Completion",
+    "Document",
+    "Extras",
+    "Json",
+    "KeyRecord",
+    "LedgerEntry",
+    "Lifeline",
+    "Limits",
+    "Mode",
+    "ModeEntry",
+    "ModeState",
+    "Neighbour",
+    "NewTranscript",
+    "Operation",
+    "Outcome",
+    "OutcomeBy",
+    "Price",
+    "Principal",
+    "Question",
+    "QuestionsGone",
+    "Quota",
+    "Report",
+    "Request",
+    "RetentionPolicy",
+    "RouterVersion",
+    "ServedHit",
+    "Source",
+    "SpendRow",
+    "StoredAnswer",
+    "StoredResponse",
+    "StoredTranscript",
+    "Totals",
+    "Usage",
+    "Verdict",
+    "VerdictBy",
+    "dollars",
+    "new_id",
+    "question_worth",
+    "scopes_of",
+    "time_of",
+    "utc_now",
+    "uuid7_at",
+]
