@@ -332,7 +332,7 @@ class Farthing:
             await self._budgets.reload()
         elif channel == "retention":
             await self._policies.reload()
-        else:
+        elif channel not in {"config", "spend", "routers"}:
             await self._caches.heard(channel, payload)
 
     async def _await_local(self) -> None:

@@ -14,6 +14,8 @@ class Changes(Protocol):
 
         `answers` (payload: keys in hex, comma-separated); `keys`, `budgets`, `retention` (payload: nothing; reload); `questions` (payload:
         ids in hex, comma-separated, or a `QuestionsGone` as a JSON object; what was pruned is not told); `verdicts` (payload: a JSON array
-        of `Verdict`). Nothing, on any of them: reload.
+        of `Verdict`); `config` (payload: the name of a document that has a new version); `spend` (payload: a JSON object, the worker and
+        what it spent: `SpendLog.tell`); `routers` (payload: the name of a router for which another version decides). Nothing, on any of
+        them: reload.
         Ends or raises when the connection is lost; the caller waits, watches again, and reloads what it may have missed.
         """

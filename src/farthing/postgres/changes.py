@@ -12,7 +12,7 @@ from farthing.postgres.connection import Connection, conninfo, cut_off_after
 from farthing.postgres.translate import translated
 
 _PREFIX = "farthing_"
-_CHANNELS = ("keys", "answers", "budgets", "retention", "questions", "verdicts")
+_CHANNELS = ("keys", "answers", "budgets", "retention", "questions", "verdicts", "config", "spend", "routers")
 
 
 class PostgresChanges:

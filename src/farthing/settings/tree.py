@@ -10,6 +10,7 @@ from pydantic import model_validator
 
 from farthing.settings.basic import Section
 from farthing.settings.cache import CacheSettings
+from farthing.settings.modes import ModesSettings
 from farthing.settings.providers import AnyProviderSettings, AwsSettings, LocalSettings, ModelSettings
 from farthing.settings.routing import RoutingSettings
 from farthing.settings.sections import (
@@ -47,6 +48,7 @@ class Settings(Section):
     completions: CompletionsSettings = CompletionsSettings()
     generate: GenerateSettings = GenerateSettings()
     routing: RoutingSettings = RoutingSettings()
+    modes: ModesSettings = ModesSettings()
     retention: RetentionSettings = RetentionSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     aws: AwsSettings = AwsSettings()

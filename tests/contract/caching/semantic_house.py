@@ -170,6 +170,8 @@ class SemanticHouse:
         meter = LedgerMeter(self, [], anonymous_per_minute=0)
         catalogue = Catalogue([self._model(name) for name in ("fast", "judge")], random.Random(1))  # noqa: S311 - nothing secret
         parts = Parts(
+            mode=None,
+            route=None,
             account=Account(meter),
             admission=_let_in,  # type: ignore[arg-type]  # limits are not what is tested here
             recorder=_let_in,  # type: ignore[arg-type]  # nor is retention
