@@ -126,7 +126,7 @@ def _is_active(uri: str) -> bool:
 async def test_a_watch_ends_with_the_server(embedded: EmbeddedPostgres) -> None:
     await migrate(embedded.uri)
     watch = PostgresChanges(embedded.uri).watch()
-    channels = ("keys", "answers", "budgets", "retention", "questions", "verdicts")
+    channels = ("keys", "answers", "budgets", "retention", "questions", "verdicts", "config", "spend", "routers")
     assert [await anext(watch) for _ in channels] == [(channel, "") for channel in channels]
     _kill(embedded)
     with pytest.raises(Unavailable):
