@@ -12,6 +12,7 @@ from farthing.ports import (
     BudgetStore,
     CacheRecords,
     Changes,
+    ConfigStore,
     KeyStore,
     LedgerStore,
     QuestionStore,
@@ -23,6 +24,7 @@ from farthing.postgres.answers import PostgresAnswers
 from farthing.postgres.budgets import PostgresBudgets
 from farthing.postgres.cache_records import PostgresCacheRecords
 from farthing.postgres.changes import PostgresChanges
+from farthing.postgres.config import PostgresConfig
 from farthing.postgres.keys import PostgresKeys
 from farthing.postgres.ledger import PostgresLedger
 from farthing.postgres.pool import Database
@@ -46,6 +48,7 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     retention: RetentionStore
     requests: RequestRecords
     changes: Changes | None
+    config: ConfigStore
     database: Database | None = None
 
 
@@ -68,6 +71,7 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         retention=PostgresRetention(database),
         requests=PostgresRequests(database),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
+        config=PostgresConfig(database, poll_s=settings.config.poll_s),
         database=database,
     )
 

@@ -9,6 +9,7 @@ from farthing.settings.cache import (
     SemanticCacheSettings,
     ShadowSettings,
 )
+from farthing.settings.config import AppConfigSettings, ConfigSettings
 from farthing.settings.load import effective, load, load_text, masked, read_text
 from farthing.settings.providers import (
     AnthropicSettings,
@@ -46,11 +47,13 @@ from farthing.settings.tree import Settings
 __all__ = [
     "AnthropicSettings",
     "AnyProviderSettings",
+    "AppConfigSettings",
     "AwsSettings",
     "BedrockSettings",
     "BudgetSettings",
     "CacheSettings",
     "CompletionsSettings",
+    "ConfigSettings",
     "CooldownSettings",
     "DatabaseSettings",
     "DeploymentSettings",

@@ -10,6 +10,7 @@ from pydantic import model_validator
 
 from farthing.settings.basic import Section
 from farthing.settings.cache import CacheSettings
+from farthing.settings.config import ConfigSettings
 from farthing.settings.modes import ModesSettings
 from farthing.settings.providers import AnyProviderSettings, AwsSettings, LocalSettings, ModelSettings
 from farthing.settings.routing import RoutingSettings
@@ -49,6 +50,7 @@ class Settings(Section):
     generate: GenerateSettings = GenerateSettings()
     routing: RoutingSettings = RoutingSettings()
     modes: ModesSettings = ModesSettings()
+    config: ConfigSettings = ConfigSettings()
     retention: RetentionSettings = RetentionSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     aws: AwsSettings = AwsSettings()

@@ -248,6 +248,25 @@ CREATE TABLE farthing.cache_verdicts (
 CREATE INDEX cache_verdicts_tenant_at ON farthing.cache_verdicts (tenant, at);
 CREATE INDEX cache_verdicts_at ON farthing.cache_verdicts (at, id);
 
+CREATE TABLE farthing.config (
+  name text PRIMARY KEY,
+  version bigint NOT NULL,
+  body jsonb NOT NULL,
+  at timestamptz NOT NULL,
+  by text NOT NULL,
+  reason text NOT NULL
+);
+
+CREATE TABLE farthing.config_history (
+  name text NOT NULL,
+  version bigint NOT NULL,
+  body jsonb NOT NULL,
+  at timestamptz NOT NULL,
+  by text NOT NULL,
+  reason text NOT NULL,
+  PRIMARY KEY (name, version)
+);
+
 -- Row-level security, forced on the owner too. A setting never made is NULL, one whose transaction has ended is empty: no row matches either.
 ALTER TABLE farthing.keys ENABLE ROW LEVEL SECURITY;
 ALTER TABLE farthing.keys FORCE ROW LEVEL SECURITY;
@@ -329,6 +348,15 @@ CREATE POLICY one_tenant ON farthing.cache_verdicts TO farthing_app
   USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
 CREATE POLICY all_tenants ON farthing.cache_verdicts TO farthing_service USING (true) WITH CHECK (true);
 
+-- They are of no tenant: only the service role sees them.
+ALTER TABLE farthing.config ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.config FORCE ROW LEVEL SECURITY;
+CREATE POLICY all_tenants ON farthing.config TO farthing_service USING (true) WITH CHECK (true);
+
+ALTER TABLE farthing.config_history ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.config_history FORCE ROW LEVEL SECURITY;
+CREATE POLICY all_tenants ON farthing.config_history TO farthing_service USING (true) WITH CHECK (true);
+
 -- A tenant's own connection only reads. What is written is written by the service role, in batches over many tenants.
 GRANT USAGE ON SCHEMA farthing TO farthing_app, farthing_service;
 GRANT SELECT ON farthing.keys, farthing.ledger, farthing.ledger_daily, farthing.answers TO farthing_app;
@@ -343,3 +371,4 @@ GRANT SELECT ON farthing.retention, farthing.transcripts, farthing.erasures TO f
 GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.retention, farthing.transcripts, farthing.erasures TO farthing_service;
 GRANT SELECT ON farthing.questions, farthing.cache_hits, farthing.cache_verdicts TO farthing_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.questions, farthing.cache_hits, farthing.cache_verdicts TO farthing_service;
+GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.config, farthing.config_history TO farthing_service;
