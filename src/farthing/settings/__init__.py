@@ -10,6 +10,7 @@ from farthing.settings.cache import (
     ShadowSettings,
 )
 from farthing.settings.load import effective, load, load_text, masked, read_text
+from farthing.settings.modes import CeilingSettings, KeyModesSettings, ModesSettings, RungSettings
 from farthing.settings.providers import (
     AnthropicSettings,
     AnyProviderSettings,
@@ -50,6 +51,7 @@ __all__ = [
     "BedrockSettings",
     "BudgetSettings",
     "CacheSettings",
+    "CeilingSettings",
     "CompletionsSettings",
     "CooldownSettings",
     "DatabaseSettings",
@@ -58,12 +60,14 @@ __all__ = [
     "GenerateSettings",
     "JudgeSettings",
     "KeyLimitSettings",
+    "KeyModesSettings",
     "KeySettings",
     "LedgerSettings",
     "LimitsSettings",
     "LiteLLMSettings",
     "LocalSettings",
     "ModelSettings",
+    "ModesSettings",
     "NamespaceSettings",
     "OpenAICompatibleSettings",
     "OpenVault",
@@ -73,6 +77,7 @@ __all__ = [
     "RedisSettings",
     "ResponsesSettings",
     "RetentionSettings",
+    "RungSettings",
     "Secrets",
     "SemanticCacheSettings",
     "ServerSettings",
