@@ -11,6 +11,7 @@ from farthing.settings.cache import (
 )
 from farthing.settings.config import AppConfigSettings, ConfigSettings
 from farthing.settings.load import effective, load, load_text, masked, read_text
+from farthing.settings.modes import CeilingSettings, KeyModesSettings, ModesSettings, RungSettings
 from farthing.settings.providers import (
     AnthropicSettings,
     AnyProviderSettings,
@@ -52,6 +53,7 @@ __all__ = [
     "BedrockSettings",
     "BudgetSettings",
     "CacheSettings",
+    "CeilingSettings",
     "CompletionsSettings",
     "ConfigSettings",
     "CooldownSettings",
@@ -61,12 +63,14 @@ __all__ = [
     "GenerateSettings",
     "JudgeSettings",
     "KeyLimitSettings",
+    "KeyModesSettings",
     "KeySettings",
     "LedgerSettings",
     "LimitsSettings",
     "LiteLLMSettings",
     "LocalSettings",
     "ModelSettings",
+    "ModesSettings",
     "NamespaceSettings",
     "OpenAICompatibleSettings",
     "OpenVault",
@@ -76,6 +80,7 @@ __all__ = [
     "RedisSettings",
     "ResponsesSettings",
     "RetentionSettings",
+    "RungSettings",
     "Secrets",
     "SemanticCacheSettings",
     "ServerSettings",

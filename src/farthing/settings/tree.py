@@ -28,6 +28,7 @@ from farthing.settings.sections import (
     ServerSettings,
     TelemetrySettings,
 )
+from farthing.types import Mode
 
 
 class Settings(Section):
@@ -55,6 +56,10 @@ class Settings(Section):
     telemetry: TelemetrySettings = TelemetrySettings()
     aws: AwsSettings = AwsSettings()
 
+    def ladder(self) -> tuple[Mode, ...]:
+        """The modes that there are, the best one first. At least one."""
+        return self.modes.rungs(self.budgets.free_model or ("local" if self.local.enabled else None))
+
     @model_validator(mode="after")
     def _back_ends_are_there(self) -> Settings:
         if self.cache.semantic.backend == "redis" and self.redis.url is None:
@@ -81,8 +86,9 @@ class Settings(Section):
         chat = {name for name, model in self.models.items() if model.kind == "chat"} | local
         if self.budgets.free_model is not None:
             must_be_one_of("budgets.free_model", self.budgets.free_model, chat)
-        judge = self.cache.semantic.judge.model
-        for where, chosen in {**self.generate.named(), **({} if judge is None else {"cache.semantic.judge.model": judge})}.items():
+        judge = {} if self.cache.semantic.judge.model is None else {"cache.semantic.judge.model": self.cache.semantic.judge.model}
+        ceilings = {f"modes.ladder.{name}.model": rung.model for name, rung in self.modes.ladder.items() if rung.model is not None}
+        for where, chosen in {**self.generate.named(), **ceilings, **judge}.items():
             must_be_one_of(where, chosen, chat)
         if "local" in self.providers:
             msg = "providers.local: the name belongs to the embedded models (see the section local)"
