@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import msgspec
 
 from farthing.errors import SettingsError
+from farthing.inprocess.config_file import FileConfig
 from farthing.ports import (
     AnswerStore,
     BudgetStore,
@@ -71,9 +72,16 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         retention=PostgresRetention(database),
         requests=PostgresRequests(database),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
-        config=PostgresConfig(database, poll_s=settings.config.poll_s),
+        config=_config(settings, database),
         database=database,
     )
+
+
+def _config(settings: Settings, database: Database) -> ConfigStore:
+    chosen = settings.config
+    if chosen.store == "file":
+        return FileConfig(chosen.path or settings.data / "config", poll_s=chosen.poll_s)
+    return PostgresConfig(database, poll_s=chosen.poll_s)
 
 
 def check_redis(settings: Settings) -> None:
