@@ -10,6 +10,7 @@ from farthing.settings.cache import (
     ShadowSettings,
 )
 from farthing.settings.load import effective, load, load_text, masked, read_text
+from farthing.settings.prompts import PromptSettings
 from farthing.settings.providers import (
     AnthropicSettings,
     AnyProviderSettings,
@@ -68,6 +69,7 @@ __all__ = [
     "OpenAICompatibleSettings",
     "OpenVault",
     "PriceSettings",
+    "PromptSettings",
     "ProviderSettings",
     "RecalibrationSettings",
     "RedisSettings",

@@ -10,7 +10,9 @@ from pydantic import model_validator
 
 from farthing.settings.basic import Section
 from farthing.settings.cache import CacheSettings
+from farthing.settings.contexts import check_context_fallbacks
 from farthing.settings.modes import ModesSettings
+from farthing.settings.prompts import PROMPT_NAME, PromptSettings
 from farthing.settings.providers import AnyProviderSettings, AwsSettings, LocalSettings, ModelSettings
 from farthing.settings.routing import RoutingSettings
 from farthing.settings.sections import (
@@ -39,6 +41,7 @@ class Settings(Section):
     local: LocalSettings = LocalSettings()
     providers: dict[str, AnyProviderSettings] = {}
     models: dict[str, ModelSettings] = {}
+    prompts: dict[str, PromptSettings] = {}
     cache: CacheSettings = CacheSettings()
     keys: KeySettings = KeySettings()
     ledger: LedgerSettings = LedgerSettings()
@@ -85,6 +88,23 @@ class Settings(Section):
         if "local" in self.providers:
             msg = "providers.local: the name belongs to the embedded models (see the section local)"
             raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _long_requests_find_room(self) -> Settings:
+        names = set(self.models) | ({"local"} if self.local.enabled else set())
+        for name, model in self.models.items():
+            for other in model.context_fallbacks:
+                must_be_one_of(f"models.{name}.context_fallbacks", other, names)
+        check_context_fallbacks(self.models, self.local)
+        return self
+
+    @model_validator(mode="after")
+    def _prompts_can_be_named(self) -> Settings:
+        for name in self.prompts:
+            if not re.fullmatch(PROMPT_NAME, name):
+                msg = f"prompts.{name[:64]}: a prompt's name has 1 to 64 letters, digits and . _ -"
+                raise ValueError(msg)
         return self
 
 
