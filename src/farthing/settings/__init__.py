@@ -12,6 +12,7 @@ from farthing.settings.cache import (
 from farthing.settings.config import AppConfigSettings, ConfigSettings
 from farthing.settings.load import effective, load, load_text, masked, read_text
 from farthing.settings.modes import CeilingSettings, KeyModesSettings, ModesSettings, RungSettings
+from farthing.settings.prompts import PromptSettings
 from farthing.settings.providers import (
     AnthropicSettings,
     AnyProviderSettings,
@@ -75,6 +76,7 @@ __all__ = [
     "OpenAICompatibleSettings",
     "OpenVault",
     "PriceSettings",
+    "PromptSettings",
     "ProviderSettings",
     "RecalibrationSettings",
     "RedisSettings",
