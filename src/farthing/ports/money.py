@@ -126,7 +126,7 @@ class Meter(Protocol):
         """
 
     def outcome(self, request: Request, answer: Answer | None, error: FarthingError | None) -> None:
-        """Record a request that no attempt settled: a cache hit, an error before any dispatch, or an earlier answer after a later attempt."""
+        """Record a request that no attempt settled: a cache hit, an error before any dispatch, or an earlier attempt's answer."""
 
 
 class RequestRecords(Protocol):

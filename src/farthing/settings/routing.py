@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from farthing.settings.basic import Seconds, Section
+from farthing.settings.basic import Count, Seconds, Section
 
 Quality = Annotated[float, Field(gt=0, le=1)]
 
@@ -61,3 +61,7 @@ class RoutingSettings(Section):
 
     routers: dict[str, RouterSettings] = {}
     replace: dict[str, str] = {}
+    max_held_bytes: Count = 8 * 2**20
+    """How much of a stream is held for checks that may reject it. One that grows longer goes out unchecked."""
+    checks_timeout_s: Seconds = 30
+    """For all checks of one answer together; beyond that it counts as unchecked."""
