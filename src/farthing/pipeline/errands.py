@@ -79,7 +79,9 @@ def second_look(request: Request) -> Request:
 
 def question_to(model: str, body: Json, request: Request) -> Request:
     """A question of our own to a model, on behalf of whoever sent the request."""
-    return msgspec.structs.replace(_again(request, cache="off", purpose="verify", body=body), model=model, fingerprint="")
+    return msgspec.structs.replace(
+        _again(request, cache="off", purpose="verify", body=body), model=model, fingerprint="", prompt=None, prompt_version=None
+    )
 
 
 def _again(request: Request, *, cache: str, purpose: str, body: Json) -> Request:
