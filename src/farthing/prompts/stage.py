@@ -14,7 +14,7 @@ import msgspec
 from farthing.errors import InvalidRequest
 from farthing.pipeline.stage import Next
 from farthing.settings import PromptSettings
-from farthing.settings.tree import nearest
+from farthing.settings.names import nearest
 from farthing.types import Answer, Operation, Prompt, Request
 
 _encode = msgspec.json.Encoder(order="deterministic").encode

@@ -9,7 +9,9 @@ from farthing.settings.cache import (
     SemanticCacheSettings,
     ShadowSettings,
 )
+from farthing.settings.config import AppConfigSettings, ConfigSettings
 from farthing.settings.load import effective, load, load_text, masked, read_text
+from farthing.settings.modes import CeilingSettings, KeyModesSettings, ModesSettings, RungSettings
 from farthing.settings.prompts import PromptSettings
 from farthing.settings.providers import (
     AnthropicSettings,
@@ -42,16 +44,28 @@ from farthing.settings.sections import (
     SocketSettings,
     TelemetrySettings,
 )
+from farthing.settings.shaping import (
+    ChoicesSettings,
+    LimitSettings,
+    ParameterSettings,
+    StopSettings,
+    TemperatureSettings,
+    TopPSettings,
+)
 from farthing.settings.tree import Settings
 
 __all__ = [
     "AnthropicSettings",
     "AnyProviderSettings",
+    "AppConfigSettings",
     "AwsSettings",
     "BedrockSettings",
     "BudgetSettings",
     "CacheSettings",
+    "CeilingSettings",
+    "ChoicesSettings",
     "CompletionsSettings",
+    "ConfigSettings",
     "CooldownSettings",
     "DatabaseSettings",
     "DeploymentSettings",
@@ -59,15 +73,19 @@ __all__ = [
     "GenerateSettings",
     "JudgeSettings",
     "KeyLimitSettings",
+    "KeyModesSettings",
     "KeySettings",
     "LedgerSettings",
+    "LimitSettings",
     "LimitsSettings",
     "LiteLLMSettings",
     "LocalSettings",
     "ModelSettings",
+    "ModesSettings",
     "NamespaceSettings",
     "OpenAICompatibleSettings",
     "OpenVault",
+    "ParameterSettings",
     "PriceSettings",
     "PromptSettings",
     "ProviderSettings",
@@ -75,13 +93,17 @@ __all__ = [
     "RedisSettings",
     "ResponsesSettings",
     "RetentionSettings",
+    "RungSettings",
     "Secrets",
     "SemanticCacheSettings",
     "ServerSettings",
     "Settings",
     "ShadowSettings",
     "SocketSettings",
+    "StopSettings",
     "TelemetrySettings",
+    "TemperatureSettings",
+    "TopPSettings",
     "Vault",
     "effective",
     "load",

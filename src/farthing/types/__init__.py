@@ -21,7 +21,7 @@ from farthing.types.modes import DEEP, TOTAL, Document, Mode, ModeEntry, ModeSta
 from farthing.types.money import Attempt, LedgerEntry, Price, Report, Totals, Usage
 from farthing.types.prompts import Prompt
 from farthing.types.requests import ANSWER, Answer, ChunkStream, Completion, Extras, Lifeline, Operation, Request, Source
-from farthing.types.routing import Outcome, OutcomeBy, RouterVersion
+from farthing.types.routing import Outcome, OutcomeBy, Promotion, RouterVersion, promotion_trail, supersedes
 from farthing.types.texts import NewTranscript, RetentionPolicy, StoredResponse, StoredTranscript
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "OutcomeBy",
     "Price",
     "Principal",
+    "Promotion",
     "Prompt",
     "Question",
     "QuestionsGone",
@@ -71,8 +72,10 @@ __all__ = [
     "VerdictBy",
     "dollars",
     "new_id",
+    "promotion_trail",
     "question_worth",
     "scopes_of",
+    "supersedes",
     "time_of",
     "utc_now",
     "uuid7_at",
