@@ -11,6 +11,7 @@ from farthing.errors import (
     BudgetUnverified,
     FarthingError,
     Overloaded,
+    UpstreamContextExceeded,
     UpstreamError,
     UpstreamRejected,
     UpstreamUnavailable,
@@ -20,12 +21,16 @@ from farthing.routing.attempt import Course, Running
 from farthing.routing.cascade import Cascade, Look, Observed
 from farthing.routing.catalogue import Catalogue, Deployment
 from farthing.routing.choice import Choice
+from farthing.routing.fitting import context_fallbacks, context_plan
 from farthing.routing.gate import Gate, Verdict
+from farthing.routing.shaping import body_for
 from farthing.types import Answer, Request
 
 FreeModel = Callable[[FarthingError], str | None]
 _RETRY_PAUSE_S = 0.1
 _NOTHING_SAID = Verdict()
+_KEPT = frozenset({"budget", "context"})
+"""Routes that say more than `fallback` would."""
 
 
 class Dispatch:
@@ -69,11 +74,13 @@ class Dispatch:
         answer to give instead, which is better than what a model that costs nothing would say.
         """
         request = course.request
+        model, route = self._begin_at(request, model, route)
         plan = deque(self._catalogue.plan(model))
         retries = plan[-1].retries
         tried = 0
         while True:
             deployment = plan.popleft()
+            body = body_for(request, self._catalogue.get(deployment.model), deployment)
             try:
                 held = await self._purse.reserve(request, deployment.upstream_model, deployment.price)
             except (BudgetExceeded, BudgetUnverified) as error:
@@ -84,15 +91,18 @@ class Dispatch:
                 continue
             tried += 1
             request.recorded = True
-            if route != "budget" and (tried > 1 or deployment.model != model):
+            if route not in _KEPT and (tried > 1 or deployment.model != model):
                 route = "fallback"
-            attempt = Running(self._meter, course, deployment, held, route)
+            attempt = Running(self._meter, course, deployment, held, route, body)
             try:
                 await attempt.begin(last=last and not plan)
                 return attempt, _NOTHING_SAID if look is None else await look(attempt)
             except FarthingError as error:
+                larger = self._larger(error, deployment.model, route)
+                if larger:
+                    plan, route, retries = larger, "context", 0
                 again = not plan and retries > 0 and _worth_another_try(error)
-                over = not again and (not plan or _nobody_else_can(error))
+                over = not again and (not plan or (not larger and _nobody_else_can(error)))
                 attempt.fail(error, final=over and last)
                 request.recorded = over and last  # else, until the next attempt is under way, an end is for `account` to record
                 if over:
@@ -104,6 +114,21 @@ class Dispatch:
             except BaseException as error:
                 attempt.fail(error, final=True)
                 raise
+
+    def _begin_at(self, request: Request, name: str, route: str) -> tuple[str, str]:
+        """The model to ask first, and the route: another one when what would be sent does not fit into this one by our estimate."""
+        model = self._catalogue.get(name)
+        if not model.context_fallbacks:
+            return name, route
+        other, changed = context_plan(self._catalogue, name, body_for(request, model, model.deployments[0]))
+        return other, "context" if changed else route
+
+    def _larger(self, error: FarthingError, name: str, route: str) -> deque[Deployment]:
+        """Where to turn when a provider has said that a request is too long for this model. Nowhere, for who may use free models only."""
+        if not isinstance(error, UpstreamContextExceeded) or route == "budget":
+            return deque()
+        others = context_fallbacks(self._catalogue, name)
+        return deque(one for other in others for one in self._catalogue.plan(other) if one.model == other)
 
     def _free_ones(self, plan: Iterable[Deployment], request: Request, model: str, error: FarthingError) -> deque[Deployment]:
         """What is left to try when no money is: models that cost nothing."""

@@ -44,6 +44,14 @@ from farthing.settings.sections import (
     SocketSettings,
     TelemetrySettings,
 )
+from farthing.settings.shaping import (
+    ChoicesSettings,
+    LimitSettings,
+    ParameterSettings,
+    StopSettings,
+    TemperatureSettings,
+    TopPSettings,
+)
 from farthing.settings.tree import Settings
 
 __all__ = [
@@ -55,6 +63,7 @@ __all__ = [
     "BudgetSettings",
     "CacheSettings",
     "CeilingSettings",
+    "ChoicesSettings",
     "CompletionsSettings",
     "ConfigSettings",
     "CooldownSettings",
@@ -67,6 +76,7 @@ __all__ = [
     "KeyModesSettings",
     "KeySettings",
     "LedgerSettings",
+    "LimitSettings",
     "LimitsSettings",
     "LiteLLMSettings",
     "LocalSettings",
@@ -75,6 +85,7 @@ __all__ = [
     "NamespaceSettings",
     "OpenAICompatibleSettings",
     "OpenVault",
+    "ParameterSettings",
     "PriceSettings",
     "PromptSettings",
     "ProviderSettings",
@@ -89,7 +100,10 @@ __all__ = [
     "Settings",
     "ShadowSettings",
     "SocketSettings",
+    "StopSettings",
     "TelemetrySettings",
+    "TemperatureSettings",
+    "TopPSettings",
     "Vault",
     "effective",
     "load",
