@@ -20,11 +20,13 @@ from farthing.providers.bedrock import model_id as bedrock_model_id
 from farthing.providers.litellm import load as load_litellm
 from farthing.providers.openai_compatible import OpenAICompatible
 from farthing.routing.catalogue import Catalogue, Cooldown, Deployment, Model
+from farthing.routing.hedging import Allowance, Hedge
 from farthing.settings import (
     AnthropicSettings,
     BedrockSettings,
     CooldownSettings,
     DeploymentSettings,
+    HedgeSettings,
     LiteLLMSettings,
     LocalSettings,
     ModelSettings,
@@ -172,8 +174,15 @@ def _model(name: str, model: ModelSettings, settings: Settings, providers: Mappi
         fallbacks=tuple(model.fallbacks),
         context_tokens=model.context_tokens,
         tags=tuple(model.tags),
+        hedge=_hedge(model.hedge),
         owner=found[0].provider,
     )
+
+
+def _hedge(settings: HedgeSettings | None) -> Hedge | None:
+    if settings is None:
+        return None
+    return Hedge(after_s=settings.after_s, allowance=Allowance(settings.share), same=settings.same)
 
 
 def _deployment(

@@ -60,7 +60,7 @@ class Running:
         self._number = course.number
         self._started = time.perf_counter_ns()
         self._ttft_us: int | None = None
-        self._recorded = False
+        self.recorded = False
         self.usage: Json | None = None
         self.pairs: Pairs | None = None
 
@@ -226,9 +226,9 @@ class Running:
         ended_early: bool = False,
         checks: str | None = None,
     ) -> tuple[int, int]:
-        if self._recorded:
+        if self.recorded:
             return 0, 0
-        self._recorded = True
+        self.recorded = True
         deployment = self.deployment
         cost, saved = self._meter.attempt(
             self.request,

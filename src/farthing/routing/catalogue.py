@@ -10,6 +10,7 @@ import msgspec
 
 from farthing.errors import ModelNotFound, NotAllowed, UpstreamError, UpstreamRateLimited, UpstreamRejected
 from farthing.ports import Provider
+from farthing.routing.hedging import Hedge
 from farthing.types import Operation, Price, Principal, Request
 
 _LONGEST_COOLDOWN_S = 600.0
@@ -59,7 +60,10 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
-    """A name in the catalogue. `fallbacks` are names of others, tried in order when all deployments of this one have failed."""
+    """A name in the catalogue. `fallbacks` are names of others, tried in order when all deployments of this one have failed.
+
+    `hedge`: when it is asked twice at the same time; None: never.
+    """
 
     name: str
     operation: Operation
@@ -67,6 +71,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     fallbacks: tuple[str, ...] = ()
     context_tokens: int | None = None
     tags: tuple[str, ...] = ()
+    hedge: Hedge | None = None
     owner: str = "farthing"
 
     @property

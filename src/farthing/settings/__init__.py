@@ -9,6 +9,7 @@ from farthing.settings.cache import (
     SemanticCacheSettings,
     ShadowSettings,
 )
+from farthing.settings.hedging import HedgeSettings
 from farthing.settings.load import effective, load, load_text, masked, read_text
 from farthing.settings.providers import (
     AnthropicSettings,
@@ -56,6 +57,7 @@ __all__ = [
     "DeploymentSettings",
     "ExactCacheSettings",
     "GenerateSettings",
+    "HedgeSettings",
     "JudgeSettings",
     "KeyLimitSettings",
     "KeySettings",

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from farthing.settings.basic import Count, Seconds, Section, Usd
+from farthing.settings.hedging import HedgeSettings
 
 
 class PriceSettings(Section):
@@ -188,6 +189,7 @@ class ModelSettings(Section):
     context_tokens: Count | None = None
     tags: list[str] = []
     price: PriceSettings | None = None
+    hedge: HedgeSettings | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> ModelSettings:
