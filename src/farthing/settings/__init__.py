@@ -9,8 +9,11 @@ from farthing.settings.cache import (
     SemanticCacheSettings,
     ShadowSettings,
 )
+from farthing.settings.config import AppConfigSettings, ConfigSettings
 from farthing.settings.hedging import HedgeSettings
 from farthing.settings.load import effective, load, load_text, masked, read_text
+from farthing.settings.modes import CeilingSettings, KeyModesSettings, ModesSettings, RungSettings
+from farthing.settings.prompts import PromptSettings
 from farthing.settings.providers import (
     AnthropicSettings,
     AnyProviderSettings,
@@ -47,11 +50,14 @@ from farthing.settings.tree import Settings
 __all__ = [
     "AnthropicSettings",
     "AnyProviderSettings",
+    "AppConfigSettings",
     "AwsSettings",
     "BedrockSettings",
     "BudgetSettings",
     "CacheSettings",
+    "CeilingSettings",
     "CompletionsSettings",
+    "ConfigSettings",
     "CooldownSettings",
     "DatabaseSettings",
     "DeploymentSettings",
@@ -60,21 +66,25 @@ __all__ = [
     "HedgeSettings",
     "JudgeSettings",
     "KeyLimitSettings",
+    "KeyModesSettings",
     "KeySettings",
     "LedgerSettings",
     "LimitsSettings",
     "LiteLLMSettings",
     "LocalSettings",
     "ModelSettings",
+    "ModesSettings",
     "NamespaceSettings",
     "OpenAICompatibleSettings",
     "OpenVault",
     "PriceSettings",
+    "PromptSettings",
     "ProviderSettings",
     "RecalibrationSettings",
     "RedisSettings",
     "ResponsesSettings",
     "RetentionSettings",
+    "RungSettings",
     "Secrets",
     "SemanticCacheSettings",
     "ServerSettings",

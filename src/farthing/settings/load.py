@@ -17,9 +17,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from farthing.errors import SettingsError
+from farthing.settings.names import nearest
 from farthing.settings.providers import AnyProviderSettings, AwsSettings
 from farthing.settings.references import Secrets, interpolate
-from farthing.settings.tree import Settings, nearest
+from farthing.settings.tree import Settings
 from farthing.types import Json
 
 PREFIX = "FARTHING_"
@@ -153,7 +154,9 @@ def _names_at(loc: tuple[int | str, ...]) -> set[str]:
         elif isinstance(here, type) and issubclass(here, BaseModel) and str(part) in here.model_fields:
             here = here.model_fields[str(part)].annotation
     here = _unwrapped(here, None)
-    return set(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else set()
+    if not (isinstance(here, type) and issubclass(here, BaseModel)):
+        return set()
+    return {field.alias or name for name, field in here.model_fields.items()}
 
 
 def _unwrapped(here: Any, kind: object) -> Any:
