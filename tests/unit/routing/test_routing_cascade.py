@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from dispatch_house import AWAY, BREAK, HANG, REFUSES, SILENT, House, WordCheck, read, says, text, text_of, until
+from dispatch_house import AWAY, BREAK, HANG, REFUSES, SILENT, House, Part, WordCheck, read, says, text, text_of, until
 
 from farthing.errors import BudgetExceeded, UpstreamRejected, UpstreamUnavailable
 from farthing.routing.checks.check import ANNOTATE, Answered
@@ -88,7 +88,7 @@ async def test_the_answer_that_came_furthest_through_the_checks_is_given(streams
 
 @both
 @pytest.mark.parametrize("trouble", [AWAY, REFUSES], ids=["away", "refuses"])
-async def test_a_rejected_answer_is_given_when_the_next_model_fails(streams: bool, trouble: object) -> None:  # noqa: FBT001
+async def test_a_rejected_answer_is_given_when_the_next_model_fails(streams: bool, trouble: Part) -> None:  # noqa: FBT001
     house = House().model("cheap", [BAD]).model("strong", [trouble])
     answer = await house.ask(through("cheap", "strong"), streams=streams)
     assert await text(answer) == "a bad answer"
