@@ -21,11 +21,13 @@ from farthing.providers.litellm import load as load_litellm
 from farthing.providers.openai_compatible import OpenAICompatible
 from farthing.routing.catalogue import Catalogue, Cooldown, Deployment, Model
 from farthing.routing.families import family_of
+from farthing.routing.hedging import Allowance, Hedge
 from farthing.settings import (
     AnthropicSettings,
     BedrockSettings,
     CooldownSettings,
     DeploymentSettings,
+    HedgeSettings,
     LiteLLMSettings,
     LocalSettings,
     ModelSettings,
@@ -175,8 +177,15 @@ def _model(name: str, model: ModelSettings, settings: Settings, providers: Mappi
         context_fallbacks=tuple(model.context_fallbacks),
         parameters=model.parameters,
         tags=tuple(model.tags),
+        hedge=_hedge(model.hedge),
         owner=found[0].provider,
     )
+
+
+def _hedge(settings: HedgeSettings | None) -> Hedge | None:
+    if settings is None:
+        return None
+    return Hedge(after_s=settings.after_s, allowance=Allowance(settings.share), same=settings.same)
 
 
 def _deployment(

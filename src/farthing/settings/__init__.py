@@ -10,6 +10,7 @@ from farthing.settings.cache import (
     ShadowSettings,
 )
 from farthing.settings.config import AppConfigSettings, ConfigSettings
+from farthing.settings.hedging import HedgeSettings
 from farthing.settings.load import effective, load, load_text, masked, read_text
 from farthing.settings.modes import CeilingSettings, KeyModesSettings, ModesSettings, RungSettings
 from farthing.settings.prompts import PromptSettings
@@ -71,6 +72,7 @@ __all__ = [
     "DeploymentSettings",
     "ExactCacheSettings",
     "GenerateSettings",
+    "HedgeSettings",
     "JudgeSettings",
     "KeyLimitSettings",
     "KeyModesSettings",
