@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from farthing.settings.basic import Seconds, Section
+from farthing.settings.checks import AnyCheckSettings
 
 Quality = Annotated[float, Field(gt=0, le=1)]
 
@@ -31,7 +32,7 @@ class CascadeSettings(Section):
     """Models in the order to ask them, each only when the answer of the one before did not pass the `checks`."""
 
     models: list[str] = []
-    checks: list[dict[str, Any]] = []
+    checks: Annotated[list[AnyCheckSettings], Field(max_length=32)] = []
 
 
 class LearnedSettings(Section):
