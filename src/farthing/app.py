@@ -46,6 +46,7 @@ from farthing.retention.writer import TranscriptWriter
 from farthing.routing.assignment import Assignment
 from farthing.routing.catalogue import Catalogue
 from farthing.routing.dispatch import Dispatch
+from farthing.routing.gate import Gate
 from farthing.settings import BudgetSettings, Settings
 from farthing.snapshot import Snapshot
 from farthing.spend.account import Account
@@ -160,7 +161,8 @@ class Farthing:
 
     def _gateway(self) -> Gateway:
         settings, meter, catalogue = self._settings, self._meter, self._catalogue
-        dispatch = Dispatch(catalogue, meter, self._purse, partial(_free_model, settings.budgets))
+        gate = Gate(max_held_bytes=settings.routing.max_held_bytes, timeout_s=settings.routing.checks_timeout_s)
+        dispatch = Dispatch(catalogue, meter, self._purse, partial(_free_model, settings.budgets), gate=gate)
         recorder = Recorder(self._policies, self._transcripts)
         parts = Parts(
             account=Account(meter),

@@ -1,8 +1,8 @@
-"""Model calls of our own: a new answer for a stale one, a second look at a hit, a judge's opinion.
+"""Model calls on our own account: a new answer for a stale one, a second look at a hit, a judge's opinion.
 
 An errand passes the stages from the account on: it is in the ledger under its purpose, within the budgets of the key on whose behalf it
-is done, and among the model calls of its worker. Most are waited for by nobody, and never worth delaying anybody: when too many are under
-way, further ones are left out.
+is done, and among the model calls of its worker. Most are waited for by nobody; a question that a request waits for has a deadline. It
+is never worth delaying anybody: when too many are under way, it is left out.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Literal
 
 import msgspec
 
@@ -24,18 +26,13 @@ Done = Callable[[Answer | None], None]
 
 
 class Errands:
-    """At most `most` are under way in one worker, and as many as `most_asked` that are waited for; further ones are `skipped`.
+    """At most `most` are under way in one worker; further ones are `skipped`. `begin` says through what they go; before it none is sent."""
 
-    `begin` says through what they go; before it none is sent.
-    """
-
-    def __init__(self, *, most: int = 16, most_asked: int = 256, timeout_s: float = 120.0) -> None:
+    def __init__(self, *, most: int = 16, timeout_s: float = 120.0) -> None:
         self._most = most
-        self._most_asked = most_asked
         self._timeout_s = timeout_s
         self._flow: Next | None = None
-        self._under_way: set[asyncio.Task[None]] = set()
-        self._asked: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Task[Answer | None]] = set()
         self.skipped = 0
 
     def begin(self, flow: Next) -> None:
@@ -48,52 +45,52 @@ class Errands:
             self.skipped += 1
             done(None)
             return False
-        self._under_way.add(asyncio.get_running_loop().create_task(self._run(self._flow, request, done)))
+        task = asyncio.get_running_loop().create_task(self._run(self._flow, request))
+        request.lifeline = Lifeline(task)
+        self._under_way.add(task)
+        task.add_done_callback(partial(self._ended, done))
         return True
 
-    async def ask(self, request: Request, *, timeout_s: float) -> Answer | None:
-        """The answer to an errand that is waited for. None when there was none in time, or it was left out.
+    async def ask(self, request: Request, timeout_s: float) -> Answer | None:
+        """An errand whose answer is waited for. None: there was none within `timeout_s`, for whatever reason.
 
-        Who waits may be cancelled, or lose patience: then the errand is cancelled too.
+        Whoever stops waiting, at the deadline or because the request was cancelled, lets go of the errand: it goes on only while another
+        one waits for the same answer.
         """
-        if self._flow is None or len(self._asked) >= self._most_asked:
-            self.skipped += 1
-            return None
-        loop = asyncio.get_running_loop()
-        landed: asyncio.Future[Answer | None] = loop.create_future()
+        landed: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
 
         def done(answer: Answer | None) -> None:
             if not landed.done():
                 landed.set_result(answer)
 
-        task = loop.create_task(self._run(self._flow, request, done))
-        self._asked.add(task)
-        task.add_done_callback(self._asked.discard)
+        self.send(request, done)
         try:
             async with asyncio.timeout(timeout_s):
-                return await landed
+                return await asyncio.shield(landed)
         except TimeoutError:
             return None
         finally:
-            task.cancel()
+            if not landed.done():
+                request.lifeline.release()
 
-    async def _run(self, flow: Next, request: Request, done: Done) -> None:
-        answer = None
-        task = asyncio.current_task()
-        assert task is not None
-        request.lifeline = Lifeline(task)
+    async def _run(self, flow: Next, request: Request) -> Answer | None:
         try:
             async with asyncio.timeout(self._timeout_s):
-                answer = await flow(request)
+                return await flow(request)
         except (FarthingError, TimeoutError) as error:
             _log.debug("an errand (%s) came to nothing: %s", request.purpose, error)
-        finally:
-            self._under_way.discard(task)
-            done(answer)
+            return None
+
+    def _ended(self, done: Done, task: asyncio.Task[Answer | None]) -> None:
+        self._under_way.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            _log.error("an errand failed", exc_info=error)
+        done(None if task.cancelled() or error is not None else task.result())
 
     async def close(self) -> None:
         """Cancel what is under way, and wait for it."""
-        tasks = [*self._under_way, *self._asked]
+        tasks = list(self._under_way)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -109,12 +106,16 @@ def second_look(request: Request) -> Request:
     return _again(request, cache="off", purpose="verify", body=request.body)
 
 
-def question_to(model: str, body: Json, request: Request, *, purpose: str = "verify") -> Request:
-    """A question of our own to a model, and to no other one, on behalf of whoever sent the request."""
-    errand = _again(request, cache="off", purpose=purpose, body=body)
-    return msgspec.structs.replace(
-        errand, model=model, fingerprint="", choice=None, extras=msgspec.structs.replace(errand.extras, route="off")
-    )
+def question_to(
+    model: str, body: Json, request: Request, *, purpose: str = "verify", cache: Literal["on", "off"] = "off", fingerprint: str = ""
+) -> Request:
+    """A question of our own to a model, on behalf of whoever sent the request. No router has a say in who answers it.
+
+    `purpose` is its name in the ledger. With `cache` on, the exact cache may answer it; `fingerprint` is then the model's in the catalogue.
+    """
+    again = _again(request, cache=cache, purpose=purpose, body=body)
+    extras = msgspec.structs.replace(again.extras, route="off")
+    return msgspec.structs.replace(again, model=model, fingerprint=fingerprint, extras=extras, asked=None)
 
 
 def _again(request: Request, *, cache: str, purpose: str, body: Json) -> Request:
@@ -129,6 +130,7 @@ def _again(request: Request, *, cache: str, purpose: str, body: Json) -> Request
         recorded=False,
         over_budget=False,
         purpose=purpose,
+        choice=None,
         traceparent=None,
         lifeline=Lifeline(None),
         quotas=None,

@@ -17,9 +17,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from farthing.errors import SettingsError
+from farthing.settings.names import nearest
 from farthing.settings.providers import AwsSettings
 from farthing.settings.references import Secrets, interpolate
-from farthing.settings.tree import Settings, nearest
+from farthing.settings.tree import Settings
 from farthing.types import Json
 
 PREFIX = "FARTHING_"
@@ -147,7 +148,9 @@ def _shown(loc: tuple[int | str, ...]) -> Iterator[int | str]:
 def _names_at(loc: tuple[int | str, ...]) -> set[str]:
     """The names that are valid at a place in the tree."""
     here = _unwrapped(_at(loc), None)
-    return set(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else set()
+    if not (isinstance(here, type) and issubclass(here, BaseModel)):
+        return set()
+    return {field.alias or name for name, field in here.model_fields.items()}
 
 
 def _at(loc: tuple[int | str, ...]) -> Any:

@@ -82,6 +82,8 @@ def sections(model: type[BaseModel], where: tuple[str | int, ...] = ()) -> Itera
         place: tuple[str | int, ...] = (*where, name)
         if typing.get_origin(kind) in {typing.Union, types.UnionType}:
             kind = next(arg for arg in typing.get_args(kind) if arg is not type(None))
+        if typing.get_origin(kind) is typing.Annotated:  # a list or a name with bounds
+            kind = typing.get_args(kind)[0]
         if typing.get_origin(kind) is dict:
             kind, place = typing.get_args(kind)[1], (*place, "a name")
         elif typing.get_origin(kind) is list:
