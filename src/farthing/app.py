@@ -18,6 +18,7 @@ from farthing.http.admin import AdminDoors, door
 from farthing.http.admin_budgets import BudgetDoors
 from farthing.http.admin_cache import CacheDoors
 from farthing.http.admin_keys import KeyDoors
+from farthing.http.admin_modes import ModeDoors
 from farthing.http.admin_requests import RequestDoors
 from farthing.http.admin_retention import RetentionDoors
 from farthing.http.auth import KeyRing
@@ -201,7 +202,8 @@ class Farthing:
         )
         requests = RequestDoors(stores.requests, stores.retention, self._sealing.open)
         caches = CacheDoors(self._caches.control, catalogue.admit, partial(_chat_models, catalogue), prompts.put, settings.server)
-        admin = AdminDoors(keys, budgets, caches, retention, requests, stores.ledger)
+        modes = ModeDoors(stores.config, settings.modes.rungs(settings.budgets.free_model), stores.keys, settings.server)
+        admin = AdminDoors(keys, budgets, caches, retention, requests, modes, stores.ledger)
         doors = {
             "/v1/chat/completions": Opening(door=openai.chat, methods=_POST, spends=True),
             "/v1/embeddings": Opening(door=openai.embeddings, methods=_POST, spends=True),
