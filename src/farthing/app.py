@@ -8,6 +8,7 @@ from functools import partial
 
 from farthing.app_caches import Caches
 from farthing.app_catalogue import LOCAL, catalogue_of, embedder_of, models_of, price_questions, providers_of
+from farthing.app_routing import route_stage, router_names, routers_of
 from farthing.app_stores import Stores
 from farthing.background import Background
 from farthing.budgets import Budget
@@ -35,6 +36,7 @@ from farthing.http.responses.doors import ResponsesDoors
 from farthing.http.server import Gateway, Opening
 from farthing.logs import RequestLog
 from farthing.orders import Runtime
+from farthing.pipeline.errands import Errands
 from farthing.ports import (
     Provider,
 )
@@ -66,7 +68,7 @@ from farthing.telemetry import instruments as names
 from farthing.telemetry.metrics import Metrics
 from farthing.telemetry.tracing import build as build_tracing
 from farthing.telemetry.tracing import outgoing
-from farthing.types import KeyRecord, Operation, Principal
+from farthing.types import KeyRecord, Operation, Principal, utc_now
 
 _log = logging.getLogger("farthing")
 SOCKET_PATH = "/api/v1/generate/ws"
@@ -88,7 +90,9 @@ class Farthing:
         self._background = Background()
         self._embedder = embedder_of(settings, runtime.local)
         self._providers = providers_of(settings, runtime.local, self._embedder)
-        self._catalogue = catalogue_of(settings, self._providers, _book(settings))
+        self._catalogue = catalogue_of(settings, self._providers, _book(settings), router_names(settings))
+        self._questions = Errands(most=settings.routing.max_questions)
+        self._routers = routers_of(settings, self._catalogue, self._questions.ask)
         self._journal = Journal(
             settings.data / "ledger",
             segment_bytes=settings.ledger.segment_bytes,
@@ -169,19 +173,21 @@ class Farthing:
             recorder=recorder,
             exact=self._caches.exact,
             semantic=self._caches.semantic,
-            route=None,
+            route=route_stage(settings, self._routers, catalogue, None, utc_now),
             calls=self._calls,
             dispatch=dispatch,
         )
-        self._caches.errands.begin(errand_flow(parts))
-        passage = Passage(request_flow(parts), catalogue.admit, meter, settings.server)
+        errands = errand_flow(parts)
+        self._caches.errands.begin(errands)
+        self._questions.begin(errands)
+        passage = Passage(request_flow(parts), self._routers.admit, meter, settings.server)
         openai = OpenAIDoors(passage, partial(_visible, catalogue))
         messages = MessagesDoors(passage)
         responses = ResponsesDoors(passage, self._conversations)
         completions = CompletionsDoor(passage, settings.completions)
         generate = GenerateDoors(passage, Assignment(catalogue, settings.generate.model, settings.generate.task_types))
         health = HealthDoors(self.state, partial(self._metrics.exposition, self._metrics_dir))
-        known = frozenset(models_of(settings))
+        known = frozenset(models_of(settings)) | set(settings.routing.routers)
         stores = self._stores
         keys = KeyDoors(stores.keys, self._ring, stores.budgets, known, settings.server)
         budgets = BudgetDoors(stores.budgets, stores.keys, settings.server)
@@ -195,7 +201,7 @@ class Farthing:
             settings.server,
         )
         requests = RequestDoors(stores.requests, stores.retention, self._sealing.open)
-        caches = CacheDoors(self._caches.control, catalogue.admit, partial(_chat_models, catalogue), settings.server)
+        caches = CacheDoors(self._caches.control, self._routers.admit, partial(_chat_models, catalogue), settings.server)
         admin = AdminDoors(keys, budgets, caches, retention, requests, stores.ledger)
         doors = {
             "/v1/chat/completions": Opening(door=openai.chat, methods=_POST, spends=True),
@@ -235,6 +241,9 @@ class Farthing:
         gauge, counter = self._metrics.gauge, self._metrics.counter
         backlog = "Ledger entries that the store does not have yet."
         gauge(names.LEDGER_BACKLOG, backlog, lambda: self._journal.backlog_bytes, unit="By")
+        counter(
+            names.ROUTE_QUESTIONS_SKIPPED, "Questions to a router's judge that were not asked: too many.", lambda: self._questions.skipped
+        )
         counter(names.LEDGER_DROPPED, "Ledger entries for which there was no room.", lambda: self._journal.dropped)
         counter(names.LEDGER_REJECTED, "Ledger entries, and pieces of damaged ones, set aside.", lambda: self._journal.rejected)
         gauge(names.DATABASE_AWAY, "1 while the database is away.", lambda: int(self._database_away), merge="max")
@@ -345,6 +354,7 @@ class Farthing:
     async def stop(self) -> None:
         """Stop the background work, write what is left, and let go of everything."""
         await self._background.stop()
+        await self._questions.close()
         await self._caches.aclose()
         await self._ring.close()
         await self._budgets.close()
@@ -380,7 +390,7 @@ def _chat_models(catalogue: Catalogue, principal: Principal) -> list[str]:
 
 
 def _visible(catalogue: Catalogue, principal: Principal) -> list[tuple[str, str]]:
-    return [(model.name, model.owner) for model in catalogue.visible(principal)]
+    return [(one.name, one.owner) for one in (*catalogue.visible(principal), *catalogue.routers(principal))]
 
 
 def _book(settings: Settings) -> PriceBook:

@@ -114,7 +114,7 @@ class CacheDoors:
             operation=Operation.CHAT,
             body=body,
             model=typed.model,
-            fingerprint=self._admit(typed.model, who, Operation.CHAT),
+            fingerprint=self._admit(typed.model, who, Operation.CHAT, extras),
             extras=extras,
             started_ns=time.perf_counter_ns(),
             lifeline=Lifeline(None),

@@ -10,6 +10,7 @@ from farthing.settings.cache import (
     ShadowSettings,
 )
 from farthing.settings.load import effective, load, load_text, masked, read_text
+from farthing.settings.names import nearest
 from farthing.settings.providers import (
     AnthropicSettings,
     AnyProviderSettings,
@@ -25,6 +26,16 @@ from farthing.settings.providers import (
     ProviderSettings,
 )
 from farthing.settings.references import OpenVault, Secrets, Vault
+from farthing.settings.routing import (
+    CASCADE,
+    JUDGE,
+    LEARNED,
+    JudgeClassSettings,
+    RouteJudgeSettings,
+    RouterSettings,
+    RoutingSettings,
+)
+from farthing.settings.rules import ConditionSettings, RuleSettings, SpanSettings, TimeSettings, zone_of
 from farthing.settings.sections import (
     BudgetSettings,
     CompletionsSettings,
@@ -44,6 +55,9 @@ from farthing.settings.sections import (
 from farthing.settings.tree import Settings
 
 __all__ = [
+    "CASCADE",
+    "JUDGE",
+    "LEARNED",
     "AnthropicSettings",
     "AnyProviderSettings",
     "AwsSettings",
@@ -51,11 +65,13 @@ __all__ = [
     "BudgetSettings",
     "CacheSettings",
     "CompletionsSettings",
+    "ConditionSettings",
     "CooldownSettings",
     "DatabaseSettings",
     "DeploymentSettings",
     "ExactCacheSettings",
     "GenerateSettings",
+    "JudgeClassSettings",
     "JudgeSettings",
     "KeyLimitSettings",
     "KeySettings",
@@ -73,17 +89,25 @@ __all__ = [
     "RedisSettings",
     "ResponsesSettings",
     "RetentionSettings",
+    "RouteJudgeSettings",
+    "RouterSettings",
+    "RoutingSettings",
+    "RuleSettings",
     "Secrets",
     "SemanticCacheSettings",
     "ServerSettings",
     "Settings",
     "ShadowSettings",
     "SocketSettings",
+    "SpanSettings",
     "TelemetrySettings",
+    "TimeSettings",
     "Vault",
     "effective",
     "load",
     "load_text",
     "masked",
+    "nearest",
     "read_text",
+    "zone_of",
 ]
