@@ -48,6 +48,7 @@ from farthing.retention.writer import TranscriptWriter
 from farthing.routing.assignment import Assignment
 from farthing.routing.catalogue import Catalogue
 from farthing.routing.dispatch import Dispatch
+from farthing.routing.gate import Gate
 from farthing.settings import BudgetSettings, Settings
 from farthing.snapshot import Snapshot
 from farthing.spend.account import Account
@@ -164,7 +165,8 @@ class Farthing:
 
     def _gateway(self) -> Gateway:
         settings, meter, catalogue = self._settings, self._meter, self._catalogue
-        dispatch = Dispatch(catalogue, meter, self._purse, partial(_free_model, settings.budgets))
+        gate = Gate(max_held_bytes=settings.routing.max_held_bytes, timeout_s=settings.routing.checks_timeout_s)
+        dispatch = Dispatch(catalogue, meter, self._purse, partial(_free_model, settings.budgets), gate=gate)
         recorder = Recorder(self._policies, self._transcripts)
         parts = Parts(
             account=Account(meter),
@@ -241,9 +243,8 @@ class Farthing:
         gauge, counter = self._metrics.gauge, self._metrics.counter
         backlog = "Ledger entries that the store does not have yet."
         gauge(names.LEDGER_BACKLOG, backlog, lambda: self._journal.backlog_bytes, unit="By")
-        counter(
-            names.ROUTE_QUESTIONS_SKIPPED, "Questions to a router's judge that were not asked: too many.", lambda: self._questions.skipped
-        )
+        unasked = "Questions to judges of routers that were not asked: too many."
+        counter(names.ROUTE_QUESTIONS_SKIPPED, unasked, lambda: self._questions.skipped)
         counter(names.LEDGER_DROPPED, "Ledger entries for which there was no room.", lambda: self._journal.dropped)
         counter(names.LEDGER_REJECTED, "Ledger entries, and pieces of damaged ones, set aside.", lambda: self._journal.rejected)
         gauge(names.DATABASE_AWAY, "1 while the database is away.", lambda: int(self._database_away), merge="max")
@@ -390,7 +391,8 @@ def _chat_models(catalogue: Catalogue, principal: Principal) -> list[str]:
 
 
 def _visible(catalogue: Catalogue, principal: Principal) -> list[tuple[str, str]]:
-    return [(one.name, one.owner) for one in (*catalogue.visible(principal), *catalogue.routers(principal))]
+    models = [(model.name, model.owner) for model in catalogue.visible(principal)]
+    return models + [(router.name, router.owner) for router in catalogue.routers(principal)]
 
 
 def _book(settings: Settings) -> PriceBook:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from farthing.pipeline.tokens import count_request
 from farthing.routing.catalogue import Catalogue
 from farthing.routing.choice import Choice, direct
+from farthing.routing.fitting import fits
+from farthing.routing.shaping import shaped
 from farthing.types import ANSWER, Request
 
 _BOUND = frozenset({ANSWER, "refresh"})
@@ -47,8 +48,8 @@ class Ceiling:
     def _can_answer(self, ceiling: str, request: Request, candidates: Sequence[str]) -> bool:
         if not self._catalogue.allows(ceiling, request) and ceiling not in candidates:
             return False
-        room = self._catalogue.get(ceiling).context_tokens
-        return room is None or count_request(request.body) <= room
+        model = self._catalogue.get(ceiling)
+        return fits(model, shaped(request.body, model, request.mode))
 
     def _dearness(self, model: str) -> float:
         """The output price; without end where nobody knows it."""

@@ -9,8 +9,11 @@ from farthing.settings.cache import (
     SemanticCacheSettings,
     ShadowSettings,
 )
+from farthing.settings.config import AppConfigSettings, ConfigSettings
 from farthing.settings.load import effective, load, load_text, masked, read_text
+from farthing.settings.modes import CeilingSettings, KeyModesSettings, ModesSettings, RungSettings
 from farthing.settings.names import nearest
+from farthing.settings.prompts import PromptSettings
 from farthing.settings.providers import (
     AnthropicSettings,
     AnyProviderSettings,
@@ -60,12 +63,15 @@ __all__ = [
     "LEARNED",
     "AnthropicSettings",
     "AnyProviderSettings",
+    "AppConfigSettings",
     "AwsSettings",
     "BedrockSettings",
     "BudgetSettings",
     "CacheSettings",
+    "CeilingSettings",
     "CompletionsSettings",
     "ConditionSettings",
+    "ConfigSettings",
     "CooldownSettings",
     "DatabaseSettings",
     "DeploymentSettings",
@@ -74,16 +80,19 @@ __all__ = [
     "JudgeClassSettings",
     "JudgeSettings",
     "KeyLimitSettings",
+    "KeyModesSettings",
     "KeySettings",
     "LedgerSettings",
     "LimitsSettings",
     "LiteLLMSettings",
     "LocalSettings",
     "ModelSettings",
+    "ModesSettings",
     "NamespaceSettings",
     "OpenAICompatibleSettings",
     "OpenVault",
     "PriceSettings",
+    "PromptSettings",
     "ProviderSettings",
     "RecalibrationSettings",
     "RedisSettings",
@@ -93,6 +102,7 @@ __all__ = [
     "RouterSettings",
     "RoutingSettings",
     "RuleSettings",
+    "RungSettings",
     "Secrets",
     "SemanticCacheSettings",
     "ServerSettings",

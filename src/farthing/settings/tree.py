@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from pydantic import model_validator
 
 from farthing.settings.basic import Section
 from farthing.settings.cache import CacheSettings
+from farthing.settings.config import ConfigSettings
+from farthing.settings.contexts import check_context_fallbacks
 from farthing.settings.modes import ModesSettings
 from farthing.settings.names import MODEL_NAME, must_be_one_of
+from farthing.settings.prompts import PROMPT_NAME, PromptSettings
 from farthing.settings.providers import AnyProviderSettings, AwsSettings, LocalSettings, ModelSettings
 from farthing.settings.routing import RoutingSettings
 from farthing.settings.sections import (
@@ -26,6 +30,7 @@ from farthing.settings.sections import (
     ServerSettings,
     TelemetrySettings,
 )
+from farthing.types import Mode
 
 
 class Settings(Section):
@@ -38,6 +43,7 @@ class Settings(Section):
     local: LocalSettings = LocalSettings()
     providers: dict[str, AnyProviderSettings] = {}
     models: dict[str, ModelSettings] = {}
+    prompts: dict[str, PromptSettings] = {}
     cache: CacheSettings = CacheSettings()
     keys: KeySettings = KeySettings()
     ledger: LedgerSettings = LedgerSettings()
@@ -48,9 +54,14 @@ class Settings(Section):
     generate: GenerateSettings = GenerateSettings()
     routing: RoutingSettings = RoutingSettings()
     modes: ModesSettings = ModesSettings()
+    config: ConfigSettings = ConfigSettings()
     retention: RetentionSettings = RetentionSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     aws: AwsSettings = AwsSettings()
+
+    def ladder(self) -> tuple[Mode, ...]:
+        """The modes that there are, the best one first. At least one."""
+        return self.modes.rungs(self.budgets.free_model or ("local" if self.local.enabled else None))
 
     @model_validator(mode="after")
     def _back_ends_are_there(self) -> Settings:
@@ -69,8 +80,10 @@ class Settings(Section):
             must_be_one_of("budgets.free_model", self.budgets.free_model, chat)
         for where, chosen in self.generate.named().items():
             must_be_one_of(where, chosen, chat | set(self.routing.routers))
-        if self.cache.semantic.judge.model is not None:
-            must_be_one_of("cache.semantic.judge.model", self.cache.semantic.judge.model, chat)
+        judge = {} if self.cache.semantic.judge.model is None else {"cache.semantic.judge.model": self.cache.semantic.judge.model}
+        ceilings = {f"modes.ladder.{name}.model": rung.model for name, rung in self.modes.ladder.items() if rung.model is not None}
+        for where, chosen in {**ceilings, **judge}.items():
+            must_be_one_of(where, chosen, chat)
         self.routing.check_names(chat, set(self.models) | local | ({"local-embeddings"} if local else set()))
         if "local" in self.providers:
             msg = "providers.local: the name belongs to the embedded models (see the section local)"
@@ -92,3 +105,20 @@ class Settings(Section):
             if kind != model.kind:
                 msg = f"models.{name}.fallbacks: {fallback!r} is for {kind}, {name!r} for {model.kind}"
                 raise ValueError(msg)
+
+    @model_validator(mode="after")
+    def _long_requests_find_room(self) -> Settings:
+        names = set(self.models) | ({"local"} if self.local.enabled else set())
+        for name, model in self.models.items():
+            for other in model.context_fallbacks:
+                must_be_one_of(f"models.{name}.context_fallbacks", other, names)
+        check_context_fallbacks(self.models, self.local)
+        return self
+
+    @model_validator(mode="after")
+    def _prompts_can_be_named(self) -> Settings:
+        for name in self.prompts:
+            if not re.fullmatch(PROMPT_NAME, name):
+                msg = f"prompts.{name[:64]}: a prompt's name has 1 to 64 letters, digits and . _ -"
+                raise ValueError(msg)
+        return self

@@ -33,7 +33,7 @@ from farthing.http.server import Gateway, Opening
 from farthing.inprocess.stores import InProcessChanges, InProcessKeys
 from farthing.pipeline.stream import Replayed
 from farthing.settings import KeySettings, ServerSettings
-from farthing.types import Answer, Attempt, Json, KeyRecord, Lifeline, Operation, Principal, Request, Source, utc_now
+from farthing.types import Answer, Attempt, Extras, Json, KeyRecord, Lifeline, Operation, Principal, Request, Source, utc_now
 
 BODY: Json = {"model": "fast", "messages": [{"role": "user", "content": "Hi"}]}
 CHUNKS = [
@@ -139,7 +139,8 @@ class House:
         assert answer is None
         self.outcomes.append((request, error))
 
-    def _admit(self, model: str, principal: Principal, operation: Operation) -> str:
+    def _admit(self, model: str, principal: Principal, operation: Operation, extras: Extras) -> str:
+        assert extras is not None
         assert principal.tenant == "acme"
         assert operation in Operation
         if model != "fast":
