@@ -114,11 +114,11 @@ class CacheDoors:
             operation=Operation.CHAT,
             body=body,
             model=typed.model,
-            fingerprint=self._admit(typed.model, who, Operation.CHAT, extras),
             extras=extras,
             started_ns=time.perf_counter_ns(),
             lifeline=Lifeline(None),
         )
+        asking.fingerprint = self._admit(asking)
         return json_response(await self._control.explain(asking))
 
     async def _hear(self, request: HttpRequest) -> Response:

@@ -11,10 +11,11 @@ from farthing.errors import InvalidRequest, NotAllowed
 from farthing.routing.catalogue import Catalogue
 from farthing.routing.checks.check import Check
 from farthing.routing.options import NONE, PARAM, RouteOptions, read_options
+from farthing.routing.reading import Reading
 from farthing.routing.route_judge import RouteJudge
-from farthing.routing.rules import Rule
+from farthing.routing.rules import Rule, outside
 from farthing.settings import nearest
-from farthing.types import Extras, Json, Operation, Principal, Request
+from farthing.types import Json, Operation, Principal, Request, utc_now
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -57,45 +58,43 @@ class Routers:
         self._catalogue = catalogue
         self._checks_of = checks_of
 
-    def admit(self, name: str, principal: Principal, operation: Operation, extras: Extras) -> str:
-        """The fingerprint of all that a request's answer hangs on beside its words: the model or router asked for, and what it says of it.
+    def admit(self, request: Request) -> str:
+        """The fingerprint of all that a request's answer hangs on beside its words: what it asks for, and what its router looks at.
 
         Raises `ModelNotFound`, `NotAllowed` (also for a router that the key may not use), or `InvalidRequest` for options that are wrong.
         """
-        fingerprint = self._catalogue.admit(name, principal, operation)
-        if extras.route is None and name not in self._replace:
-            return fingerprint
-        route = self._resolved(name, principal, operation, extras)
+        fingerprint = self._catalogue.admit(request.model, request.principal, request.operation)
+        route = self.route_of(request)
         if route is None:
             return fingerprint
-        options = route.options
-        if options.checks:
-            self._checks_of(options.checks)
-        of_router = self._catalogue.fingerprint(route.router.name)
+        router, options = route.router, route.options
+        self.checks_of(options)
+        reading = Reading(request, utc_now)
+        facts = [holds(reading) for holds in outside(router.rules)]
         said = (options.quality, sorted(set(options.models or ())), options.max_microusd, options.checks)
-        return hashlib.sha256(_encode((fingerprint, route.router.name, of_router, said))).hexdigest()[:16]
+        parts = (fingerprint, router.name, self._catalogue.fingerprint(router.name), facts, said)
+        return hashlib.sha256(_encode(parts)).hexdigest()[:16]
 
     def route_of(self, request: Request) -> Route | None:
         """Who decides on an admitted request; None: it goes to the model that it names."""
         if request.extras.route is None and request.model not in self._routers and request.model not in self._replace:
             return None
-        return self._resolved(request.model, request.principal, request.operation, request.extras)
+        return self._resolved(request)
 
     def checks_of(self, options: RouteOptions) -> tuple[Check, ...]:
         """The checks that a request brought."""
         return self._checks_of(options.checks) if options.checks else ()
 
-    def _resolved(self, name: str, principal: Principal, operation: Operation, extras: Extras) -> Route | None:
-        if operation is not Operation.CHAT:
-            if extras.route is None:
-                return None
-            raise InvalidRequest(f"{PARAM}: routers choose among chat models; nothing routes {operation}", param=PARAM)
-        options = NONE if extras.route is None else read_options(extras.route)
+    def _resolved(self, request: Request) -> Route | None:
+        name = request.model
+        if request.operation is not Operation.CHAT:
+            raise InvalidRequest(f"{PARAM}: routers choose among chat models; nothing routes {request.operation}", param=PARAM)
+        options = read_options(request.extras.route)
         if options.off:
             if name in self._routers:
                 raise InvalidRequest(f"{PARAM}: 'off' needs the name of a model; {name!r} is a router", param=PARAM)
             return None
-        chosen = self._chosen(name, principal, options)
+        chosen = self._chosen(name, request.principal, options)
         if chosen is None:
             return None
         router = self._routers[chosen]

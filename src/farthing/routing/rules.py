@@ -25,6 +25,11 @@ class Condition(msgspec.Struct, frozen=True):
     found: Callable[[Reading], object]
 
 
+_OUTSIDE = frozenset({"task_type", "tier", "user", "tags"})
+"""Conditions on what is beside the body and not part of a cache's key by itself. The hour and `stream` are left out on purpose: an answer
+that is kept is the answer at any time, however it travels."""
+
+
 class Rule(msgspec.Struct, frozen=True):
     """A rule whose conditions are in the order of their cost. `use` is a model, or `judge`, `cascade` or `learned`."""
 
@@ -52,6 +57,11 @@ def first(rules: Sequence[Rule], reading: Reading) -> Rule | None:
         else:
             return rule
     return None
+
+
+def outside(rules: Sequence[Rule]) -> tuple[Holds, ...]:
+    """The conditions whose outcome can part two requests with the same words."""
+    return tuple(condition.holds for rule in rules for condition in rule.conditions if condition.name in _OUTSIDE)
 
 
 def _rule(settings: RuleSettings) -> Rule:
