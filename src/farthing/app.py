@@ -8,7 +8,7 @@ from functools import partial
 
 from farthing.app_caches import Caches
 from farthing.app_catalogue import LOCAL, catalogue_of, embedder_of, models_of, price_questions, providers_of
-from farthing.app_routing import route_stage, router_names, routers_of
+from farthing.app_routing import Routing, router_names
 from farthing.app_stores import Stores
 from farthing.background import Background
 from farthing.budgets import Budget
@@ -21,6 +21,7 @@ from farthing.http.admin_cache import CacheDoors
 from farthing.http.admin_keys import KeyDoors
 from farthing.http.admin_requests import RequestDoors
 from farthing.http.admin_retention import RetentionDoors
+from farthing.http.admin_route import RouteDoors
 from farthing.http.auth import KeyRing
 from farthing.http.completions.doors import CompletionsDoor
 from farthing.http.generate import GenerateDoors
@@ -35,8 +36,8 @@ from farthing.http.responses.conversations import Conversations
 from farthing.http.responses.doors import ResponsesDoors
 from farthing.http.server import Gateway, Opening
 from farthing.logs import RequestLog
+from farthing.modes import checked_mode
 from farthing.orders import Runtime
-from farthing.pipeline.errands import Errands
 from farthing.ports import (
     Provider,
 )
@@ -69,7 +70,7 @@ from farthing.telemetry import instruments as names
 from farthing.telemetry.metrics import Metrics
 from farthing.telemetry.tracing import build as build_tracing
 from farthing.telemetry.tracing import outgoing
-from farthing.types import KeyRecord, Operation, Principal, utc_now
+from farthing.types import DEEP, KeyRecord, Mode, Operation, Principal
 
 _log = logging.getLogger("farthing")
 SOCKET_PATH = "/api/v1/generate/ws"
@@ -92,8 +93,7 @@ class Farthing:
         self._embedder = embedder_of(settings, runtime.local)
         self._providers = providers_of(settings, runtime.local, self._embedder)
         self._catalogue = catalogue_of(settings, self._providers, _book(settings), router_names(settings))
-        self._questions = Errands(most=settings.routing.max_questions)
-        self._routers = routers_of(settings, self._catalogue, self._questions.ask)
+        self._routing = Routing(settings, self._catalogue, None, partial(_mode_of, settings))
         self._journal = Journal(
             settings.data / "ledger",
             segment_bytes=settings.ledger.segment_bytes,
@@ -175,14 +175,14 @@ class Farthing:
             recorder=recorder,
             exact=self._caches.exact,
             semantic=self._caches.semantic,
-            route=route_stage(settings, self._routers, catalogue, None, utc_now),
+            route=self._routing.stage,
             calls=self._calls,
             dispatch=dispatch,
         )
         errands = errand_flow(parts)
         self._caches.errands.begin(errands)
-        self._questions.begin(errands)
-        passage = Passage(request_flow(parts), self._routers.admit, meter, settings.server)
+        self._routing.begin(errands)
+        passage = Passage(request_flow(parts), self._routing.routers.admit, meter, settings.server)
         openai = OpenAIDoors(passage, partial(_visible, catalogue))
         messages = MessagesDoors(passage)
         responses = ResponsesDoors(passage, self._conversations)
@@ -203,8 +203,9 @@ class Farthing:
             settings.server,
         )
         requests = RequestDoors(stores.requests, stores.retention, self._sealing.open)
-        caches = CacheDoors(self._caches.control, self._routers.admit, partial(_chat_models, catalogue), settings.server)
-        admin = AdminDoors(keys, budgets, caches, retention, requests, stores.ledger)
+        caches = CacheDoors(self._caches.control, self._routing.routers.admit, partial(_chat_models, catalogue), settings.server)
+        routes = RouteDoors(self._routing.explain, settings.server)
+        admin = AdminDoors(keys, budgets, caches, retention, requests, routes, stores.ledger)
         doors = {
             "/v1/chat/completions": Opening(door=openai.chat, methods=_POST, spends=True),
             "/v1/embeddings": Opening(door=openai.embeddings, methods=_POST, spends=True),
@@ -243,13 +244,12 @@ class Farthing:
         gauge, counter = self._metrics.gauge, self._metrics.counter
         backlog = "Ledger entries that the store does not have yet."
         gauge(names.LEDGER_BACKLOG, backlog, lambda: self._journal.backlog_bytes, unit="By")
-        unasked = "Questions to judges of routers that were not asked: too many."
-        counter(names.ROUTE_QUESTIONS_SKIPPED, unasked, lambda: self._questions.skipped)
         counter(names.LEDGER_DROPPED, "Ledger entries for which there was no room.", lambda: self._journal.dropped)
         counter(names.LEDGER_REJECTED, "Ledger entries, and pieces of damaged ones, set aside.", lambda: self._journal.rejected)
         gauge(names.DATABASE_AWAY, "1 while the database is away.", lambda: int(self._database_away), merge="max")
         gauge(names.LEDGER_STORE_AWAY, "1 while the ledger's store is away.", lambda: int(self._pump.store_away), merge="max")
         self._caches.register(self._metrics)
+        self._routing.register(self._metrics)
         gauge(names.RESPONSES_PENDING, "Turns of conversations that the store does not have yet.", lambda: self._conversations.pending)
         counter(names.RESPONSES_DROPPED, "Turns of conversations that were lost.", lambda: self._conversations.dropped)
         gauge(names.RETENTION_PENDING, "Transcripts that the store does not have yet.", lambda: len(self._transcripts))
@@ -355,7 +355,7 @@ class Farthing:
     async def stop(self) -> None:
         """Stop the background work, write what is left, and let go of everything."""
         await self._background.stop()
-        await self._questions.close()
+        await self._routing.aclose()
         await self._caches.aclose()
         await self._ring.close()
         await self._budgets.close()
@@ -388,6 +388,11 @@ def _free_model(settings: BudgetSettings, error: FarthingError) -> str | None:
 
 def _chat_models(catalogue: Catalogue, principal: Principal) -> list[str]:
     return [model.name for model in catalogue.visible(principal) if model.operation is Operation.CHAT]
+
+
+def _mode_of(settings: Settings, _: Principal, name: str | None) -> Mode:
+    """The mode of that name; the best one when none is named."""
+    return DEEP if name is None else checked_mode(name, settings.modes.rungs("local" if settings.local.enabled else None))
 
 
 def _visible(catalogue: Catalogue, principal: Principal) -> list[tuple[str, str]]:

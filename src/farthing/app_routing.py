@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 
 from farthing.errors import InvalidRequest
+from farthing.pipeline.errands import Errands
 from farthing.routing.catalogue import Catalogue, RouterName
 from farthing.routing.checks.check import Check
 from farthing.routing.estimates import Estimates
+from farthing.routing.explanation import Explainer, ModeOf
 from farthing.routing.route_judge import Ask, RouteJudge
 from farthing.routing.router import Learned, RouteStage
 from farthing.routing.routers import Router, Routers
 from farthing.routing.rules import compiled
 from farthing.settings import RouterSettings, Settings
 from farthing.spend.prices import cost
-from farthing.types import Json
+from farthing.telemetry import instruments as names
+from farthing.telemetry.metrics import Metrics
+from farthing.types import Json, utc_now
 
 
 def router_names(settings: Settings) -> list[RouterName]:
@@ -54,9 +57,22 @@ def _checks_of(described: Sequence[Json]) -> tuple[Check, ...]:
     raise InvalidRequest(f"farthing.route.checks: {len(described)} checks are asked for, and there are none yet", param="farthing.route")
 
 
-def route_stage(
-    settings: Settings, routers: Routers, catalogue: Catalogue, learned: Learned | None, clock: Callable[[], datetime]
-) -> RouteStage:
-    """The stage. It is there without routers too: a mode's ceiling holds for every model."""
-    estimates = Estimates(catalogue, cost, settings.budgets.assumed_output_tokens)
-    return RouteStage(routers, catalogue, estimates, learned, clock)
+class Routing:
+    """The route stage, what asks judges for it, and what explains it. `begin` says through what questions to judges go.
+
+    The stage is there without routers too: a mode's ceiling holds for every model. `learned` is None where nothing is learnt.
+    """
+
+    def __init__(self, settings: Settings, catalogue: Catalogue, learned: Learned | None, mode_of: ModeOf) -> None:
+        self._questions = Errands(most=settings.routing.max_questions)
+        self.begin = self._questions.begin
+        self.aclose = self._questions.close
+        self.routers = routers_of(settings, catalogue, self._questions.ask)
+        estimates = Estimates(catalogue, cost, settings.budgets.assumed_output_tokens)
+        self.stage = RouteStage(self.routers, catalogue, estimates, learned, utc_now)
+        self.explain = Explainer(self.routers, self.stage, estimates, mode_of)
+
+    def register(self, metrics: Metrics) -> None:
+        """Show how the routers do."""
+        unasked = "Questions to judges of routers that were not asked: too many."
+        metrics.counter(names.ROUTE_QUESTIONS_SKIPPED, unasked, lambda: self._questions.skipped)

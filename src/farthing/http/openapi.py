@@ -12,6 +12,7 @@ from farthing.http.admin_budgets import NewBudget
 from farthing.http.admin_cache import Explain, Flush, Opinion
 from farthing.http.admin_keys import NewKey
 from farthing.http.admin_retention import NewRetention
+from farthing.http.admin_route import ExplainRoute
 from farthing.http.asgi import Receive, Scope, Send, send_whole
 from farthing.http.generate_types import GenerateBody
 from farthing.http.messages_types import CountBody, MessagesBody
@@ -67,7 +68,7 @@ _ERRORS = {
 def document() -> bytes:
     """The encoded document."""
     spending = [ChatBody, EmbeddingsBody, ResponsesBody, CompletionBody, MessagesBody, CountBody, GenerateBody]
-    bodies = [*spending, NewKey, NewBudget, NewRetention, Flush, Explain, Opinion, Extras]
+    bodies = [*spending, NewKey, NewBudget, NewRetention, Flush, Explain, ExplainRoute, Opinion, Extras]
     _, components = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
     for name in (body.__name__ for body in spending):
         components[name]["properties"]["farthing"] = {"anyOf": [{"$ref": "#/components/schemas/Extras"}, {"type": "null"}]}
@@ -100,6 +101,7 @@ def document() -> bytes:
         "/admin/v1/cache/stats": {"get": _operation("How the caches do")},
         "/admin/v1/cache/hits": {"get": _operation("List the requests that a cached answer went to", query=["tenant", "question"])},
         "/admin/v1/report": {"get": _operation("What was spent and saved", query=["since", "until", "by", "tenant"])},
+        "/admin/v1/route/explain": {"post": _operation("Explain which model a request would go to", "ExplainRoute")},
         "/admin/v1/requests": {"get": _operation("List requests", query=["tenant", "user", "since", "until", "limit"])},
         "/admin/v1/requests/{id}": {"get": _operation("Show a request and its texts", path="id")},
         "/admin/v1/tenants/{tenant}/retention": {

@@ -49,6 +49,11 @@ class RouteJudge:
         """Who is asked."""
         return self._settings.model
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What it may say."""
+        return tuple(self._settings.classes)
+
     def use(self, name: str) -> str:
         """What is done with a class."""
         return self._settings.classes[name].use

@@ -18,7 +18,7 @@ from farthing.routing.ceiling import Ceiling
 from farthing.routing.choice import Choice
 from farthing.routing.estimates import Estimates
 from farthing.routing.reading import Reading
-from farthing.routing.routers import Route, Routers
+from farthing.routing.routers import Route, Router, Routers
 from farthing.routing.rules import first
 from farthing.settings import CASCADE, JUDGE, LEARNED
 from farthing.types import DEEP, Answer, Operation, Request
@@ -31,8 +31,8 @@ CONTEXT = "context"
 class Learned(Protocol):
     """What has been learnt of the models' answers."""
 
-    async def choose(self, router: str, request: Request, quality: float) -> tuple[str | None, str]:
-        """The cheapest candidate that keeps to a quality, or None for "I do not know", and why, in words. Never raises."""
+    async def choose(self, router: str, request: Request, quality: float, models: Sequence[str]) -> tuple[str | None, str]:
+        """The cheapest of these models that keeps to a quality, or None for "I do not know", and why, in words. Never raises."""
 
 
 class Decided(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +42,11 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True):
     label: str
     reason: str
     followed: bool = False
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether it is for the learned part to say which model."""
+        return self.use == LEARNED
 
 
 class RouteStage:
@@ -66,52 +71,59 @@ class RouteStage:
     async def choose(self, request: Request) -> Choice | None:
         """Which models answer; None: the one that was asked for. Raises `InvalidRequest` when the request leaves no candidate."""
         route = self._routers.route_of(request)
-        choice = None if route is None else await self._routed(request, route)
-        return choice if request.mode is DEEP else self._ceiling.under(request, choice, route.router.models if route else ())
-
-    async def _routed(self, request: Request, route: Route) -> Choice:
+        if route is None:
+            return self.held(request, None, None)
         reading = Reading(request, self._clock)
         candidates = self._estimates.candidates(route, reading)
-        return self.chosen(route, await self.decide(reading, route), candidates, reading)
+        choice = self.chosen(route, await self.decide(reading, route, candidates), candidates, reading)
+        return self.held(request, choice, route)
 
-    async def decide(self, reading: Reading, route: Route) -> Decided:
-        """What the router says, before anything is left out."""
+    def held(self, request: Request, choice: Choice | None, route: Route | None) -> Choice | None:
+        """The choice under the ceiling of the request's mode."""
+        if request.mode is DEEP:
+            return choice
+        return self._ceiling.under(request, choice, route.router.models if route else ())
+
+    def first_word(self, reading: Reading, route: Route) -> Decided:
+        """What the rules say, or what there is for what they leave. `use` may be `judge` or `learned` here."""
         router = route.router
         rule = first(router.rules, reading)
         if rule is not None:
-            use, label, reason = rule.use, f"rule:{rule.name}", f"the rule {rule.name!r} holds"
-        else:
-            use = LEARNED if route.options.quality is not None else router.otherwise
-            label = DEFAULT if use == router.default else OTHERWISE
-            reason = "no rule holds"
-        if use == JUDGE:
-            return await self._judged(reading, route, reason)
-        if use == LEARNED:
-            return await self._learnt(reading, route, reason)
-        return Decided(use=use, label=label, reason=reason)
+            return Decided(use=rule.use, label=f"rule:{rule.name}", reason=f"the rule {rule.name!r} holds")
+        use = LEARNED if route.options.quality is not None else router.otherwise
+        return Decided(use=use, label=DEFAULT if use == router.default else OTHERWISE, reason="no rule holds")
 
-    async def _judged(self, reading: Reading, route: Route, reason: str) -> Decided:
-        router, mode = route.router, reading.request.mode
+    async def decide(self, reading: Reading, route: Route, candidates: Sequence[str]) -> Decided:
+        """What the router says."""
+        decided = self.first_word(reading, route)
+        if decided.use == JUDGE:
+            decided = await self._judged(reading, route.router, decided.reason)
+        if decided.is_learned:
+            decided = await self._learnt(reading, route, candidates, decided.reason)
+        return decided
+
+    async def _judged(self, reading: Reading, router: Router, reason: str) -> Decided:
+        mode = reading.request.mode
         assert router.judge is not None
         if not mode.judge:
-            skipped = f"{reason}; in mode {mode.name} no judge is asked"
-            if router.quality is not None:
-                return await self._learnt(reading, route, skipped)
-            return Decided(use=router.models[0], label=f"mode:{mode.name}", reason=skipped)
+            use = LEARNED if router.quality is not None else router.models[0]
+            return Decided(use=use, label=f"mode:{mode.name}", reason=f"{reason}; in mode {mode.name} no judge is asked")
         verdict = await router.judge(reading.request, reading.text)
         reason = f"{reason}; {verdict.reason}"
         if verdict.name is None:
             return Decided(use=router.default, label=DEFAULT, reason=reason)
-        use = router.judge.use(verdict.name)
-        if use == LEARNED:
-            return await self._learnt(reading, route, reason)
-        return Decided(use=use, label=f"judge:{verdict.name}", reason=reason, followed=True)
+        return self.of_class(router, verdict.name, reason)
 
-    async def _learnt(self, reading: Reading, route: Route, reason: str) -> Decided:
+    def of_class(self, router: Router, name: str, reason: str) -> Decided:
+        """What is done with a class that the judge has named."""
+        assert router.judge is not None
+        return Decided(use=router.judge.use(name), label=f"judge:{name}", reason=reason, followed=True)
+
+    async def _learnt(self, reading: Reading, route: Route, candidates: Sequence[str], reason: str) -> Decided:
         router, quality = route.router, route.options.quality or route.router.quality
         if self._learned is None or quality is None:
             return Decided(use=router.default, label=DEFAULT, reason=f"{reason}; nothing has been learnt")
-        model, why = await self._learned.choose(router.name, reading.request, quality)
+        model, why = await self._learned.choose(router.name, reading.request, quality, candidates)
         if model not in router.models:
             return Decided(use=router.default, label=DEFAULT, reason=f"{reason}; {why}")
         return Decided(use=model, label=LEARNED, reason=f"{reason}; {why}", followed=True)
