@@ -287,6 +287,7 @@ class Farthing:
         start("keys", self._ring.run)
         start("key snapshot", self._ring.save)
         self._caches.start(self._background)
+        self._routing.start()
         start("changes", self._listen)
         start("ledger", self._pump.run)
         if self._settings.ledger.fsync == "batch":

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 
-from farthing.errors import InvalidRequest
+from farthing.app_checks import Checks
 from farthing.pipeline.errands import Errands
+from farthing.pipeline.stage import Next
 from farthing.routing.catalogue import Catalogue, RouterName
-from farthing.routing.checks.check import Check
 from farthing.routing.estimates import Estimates
 from farthing.routing.explanation import Explainer, ModeOf
 from farthing.routing.route_judge import Ask, RouteJudge
@@ -19,7 +18,7 @@ from farthing.settings import RouterSettings, Settings
 from farthing.spend.prices import cost
 from farthing.telemetry import instruments as names
 from farthing.telemetry.metrics import Metrics
-from farthing.types import Json, utc_now
+from farthing.types import utc_now
 
 
 def router_names(settings: Settings) -> list[RouterName]:
@@ -33,13 +32,13 @@ def _name(name: str, router: RouterSettings) -> RouterName:
     return RouterName(name=name, models=models, digest=hashlib.sha256(router.model_dump_json().encode()).digest())
 
 
-def routers_of(settings: Settings, catalogue: Catalogue, ask: Ask) -> Routers:
+def routers_of(settings: Settings, catalogue: Catalogue, ask: Ask, checks: Checks) -> Routers:
     """All routers, ready to decide. `ask` puts a question to a judge."""
-    routers = [_router(name, router, catalogue, ask) for name, router in settings.routing.routers.items()]
-    return Routers(routers, settings.routing.replace, catalogue, _checks_of)
+    routers = [_router(name, router, catalogue, ask, checks) for name, router in settings.routing.routers.items()]
+    return Routers(routers, settings.routing.replace, catalogue, checks.of_request)
 
 
-def _router(name: str, settings: RouterSettings, catalogue: Catalogue, ask: Ask) -> Router:
+def _router(name: str, settings: RouterSettings, catalogue: Catalogue, ask: Ask, checks: Checks) -> Router:
     judge = settings.judge
     return Router(
         name=name,
@@ -49,30 +48,40 @@ def _router(name: str, settings: RouterSettings, catalogue: Catalogue, ask: Ask)
         default=settings.fallback,
         judge=RouteJudge(judge, catalogue.fingerprint(judge.model), ask) if judge else None,
         cascade=tuple(settings.cascade_models) if settings.cascade else (),
+        checks=checks.of_settings(settings.cascade.checks) if settings.cascade else (),
         quality=settings.learned.quality if settings.learned else None,
     )
 
 
-def _checks_of(described: Sequence[Json]) -> tuple[Check, ...]:
-    raise InvalidRequest(f"farthing.route.checks: {len(described)} checks are asked for, and there are none yet", param="farthing.route")
-
-
 class Routing:
-    """The route stage, what asks judges for it, and what explains it. `begin` says through what questions to judges go.
+    """The route stage, what asks judges for it, and what explains it.
 
     The stage is there without routers too: a mode's ceiling holds for every model. `learned` is None where nothing is learnt.
     """
 
     def __init__(self, settings: Settings, catalogue: Catalogue, learned: Learned | None, mode_of: ModeOf) -> None:
         self._questions = Errands(most=settings.routing.max_questions)
-        self.begin = self._questions.begin
-        self.aclose = self._questions.close
-        self.routers = routers_of(settings, catalogue, self._questions.ask)
+        self._checks = Checks(self._questions.ask)
+        self.routers = routers_of(settings, catalogue, self._questions.ask, self._checks)
         estimates = Estimates(catalogue, cost, settings.budgets.assumed_output_tokens)
         self.stage = RouteStage(self.routers, catalogue, estimates, learned, utc_now)
         self.explain = Explainer(self.routers, self.stage, estimates, mode_of)
+
+    def begin(self, flow: Next) -> None:
+        """From now on judges are asked this way."""
+        self._questions.begin(flow)
+
+    def start(self) -> None:
+        """Begin the background work."""
+        self._checks.start()
+
+    async def aclose(self) -> None:
+        """End what is under way."""
+        await self._questions.close()
+        await self._checks.aclose()
 
     def register(self, metrics: Metrics) -> None:
         """Show how the routers do."""
         unasked = "Questions to judges of routers that were not asked: too many."
         metrics.counter(names.ROUTE_QUESTIONS_SKIPPED, unasked, lambda: self._questions.skipped)
+        self._checks.register(metrics)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -15,11 +16,11 @@ from farthing.routing.reading import Reading
 from farthing.routing.route_judge import RouteJudge
 from farthing.routing.rules import Rule, outside
 from farthing.settings import nearest
-from farthing.types import Json, Operation, Principal, Request, utc_now
+from farthing.types import Operation, Principal, Request, utc_now
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
-ChecksOf = Callable[[Sequence[Json]], tuple[Check, ...]]
+ChecksOf = Callable[[Any], tuple[Check, ...]]
 """The checks that a request describes. Raises `InvalidRequest`."""
 
 
