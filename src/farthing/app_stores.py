@@ -6,12 +6,15 @@ from importlib.util import find_spec
 
 import msgspec
 
+from farthing.aws.appconfig import AppConfig
 from farthing.errors import SettingsError
+from farthing.inprocess.config_file import FileConfig
 from farthing.ports import (
     AnswerStore,
     BudgetStore,
     CacheRecords,
     Changes,
+    ConfigStore,
     KeyStore,
     LedgerStore,
     QuestionStore,
@@ -23,6 +26,7 @@ from farthing.postgres.answers import PostgresAnswers
 from farthing.postgres.budgets import PostgresBudgets
 from farthing.postgres.cache_records import PostgresCacheRecords
 from farthing.postgres.changes import PostgresChanges
+from farthing.postgres.config import PostgresConfig
 from farthing.postgres.keys import PostgresKeys
 from farthing.postgres.ledger import PostgresLedger
 from farthing.postgres.pool import Database
@@ -46,6 +50,7 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     retention: RetentionStore
     requests: RequestRecords
     changes: Changes | None
+    config: ConfigStore
     database: Database | None = None
 
 
@@ -68,8 +73,18 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         retention=PostgresRetention(database),
         requests=PostgresRequests(database),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
+        config=_config(settings, database),
         database=database,
     )
+
+
+def _config(settings: Settings, database: Database) -> ConfigStore:
+    chosen = settings.config
+    if chosen.store == "file":
+        return FileConfig(chosen.path or settings.data / "config", poll_s=chosen.poll_s)
+    if chosen.store == "appconfig":
+        return AppConfig(chosen.appconfig)
+    return PostgresConfig(database, poll_s=chosen.poll_s)
 
 
 def check_redis(settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -31,6 +32,14 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     at: datetime
 
 
+_PEOPLE = frozenset({"thumb", "correction"})
+
+
+def supersedes(new: Outcome, old: Outcome) -> bool:
+    """Whether a later outcome of the same request and model counts instead of an earlier one. Machines do not overrule people."""
+    return new.by in _PEOPLE or old.by not in _PEOPLE
+
+
 class RouterVersion(msgspec.Struct, frozen=True, kw_only=True):
     """A trained router. `artefact` is opaque to stores; empty where only the facts about it were asked for.
 
@@ -44,3 +53,26 @@ class RouterVersion(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     created_by: str = ""
     promoted_at: datetime | None = None
+
+
+class Promotion(msgspec.Struct, frozen=True, kw_only=True):
+    """From when on a version decided, and who said so. `version` None: none at all decided."""
+
+    router: str
+    version: int | None
+    at: datetime
+    by: str
+
+
+def promotion_trail(promotions: Sequence[Promotion]) -> list[int | None]:
+    """What decides now, last, and before it what roll-backs go to, one by one. `promotions` are all of one router, newest first.
+
+    A promotion of what decided before is a roll-back itself: the next one goes further back instead of forth.
+    """
+    trail: list[int | None] = [None]
+    for one in reversed(promotions):
+        if len(trail) > 1 and trail[-2] == one.version:
+            trail.pop()
+        elif trail[-1] != one.version:
+            trail.append(one.version)
+    return trail
