@@ -10,6 +10,7 @@ from farthing.settings.cache import (
     ShadowSettings,
 )
 from farthing.settings.config import AppConfigSettings, ConfigSettings
+from farthing.settings.learned import ExploreSettings, LearnedSettings
 from farthing.settings.load import effective, load, load_text, masked, read_text
 from farthing.settings.modes import CeilingSettings, KeyModesSettings, ModesSettings, RungSettings
 from farthing.settings.providers import (
@@ -60,11 +61,13 @@ __all__ = [
     "DatabaseSettings",
     "DeploymentSettings",
     "ExactCacheSettings",
+    "ExploreSettings",
     "GenerateSettings",
     "JudgeSettings",
     "KeyLimitSettings",
     "KeyModesSettings",
     "KeySettings",
+    "LearnedSettings",
     "LedgerSettings",
     "LimitsSettings",
     "LiteLLMSettings",

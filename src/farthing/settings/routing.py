@@ -8,11 +8,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from farthing.settings.basic import Count, Seconds, Section
+from farthing.settings.learned import LearnedSettings
 from farthing.settings.names import MODEL_NAME, must_be_one_of, nearest
 from farthing.settings.rules import RuleSettings, check_rules
-
-Quality = Annotated[float, Field(gt=0, le=1)]
-
 
 _WORDS = {True: "yes or on", False: "no or off"}
 
@@ -76,12 +74,6 @@ class CascadeSettings(Section):
 
     models: list[str] = []
     checks: list[dict[str, Any]] = []
-
-
-class LearnedSettings(Section):
-    """The trained router. `quality`: the share of the best model's quality that is kept; a request may ask for another one."""
-
-    quality: Quality = 0.95
 
 
 JUDGE, CASCADE, LEARNED = "judge", "cascade", "learned"
