@@ -39,6 +39,7 @@ from farthing.ports import (
     Provider,
 )
 from farthing.postgres.pool import Database
+from farthing.prompts.stage import Prompts
 from farthing.retention.policies import Policies
 from farthing.retention.recorder import Recorder
 from farthing.retention.transcript import Sealing
@@ -46,6 +47,7 @@ from farthing.retention.writer import TranscriptWriter
 from farthing.routing.assignment import Assignment
 from farthing.routing.catalogue import Catalogue
 from farthing.routing.dispatch import Dispatch
+from farthing.routing.gate import Gate
 from farthing.settings import BudgetSettings, Settings
 from farthing.snapshot import Snapshot
 from farthing.spend.account import Account
@@ -160,11 +162,14 @@ class Farthing:
 
     def _gateway(self) -> Gateway:
         settings, meter, catalogue = self._settings, self._meter, self._catalogue
-        dispatch = Dispatch(catalogue, meter, self._purse, partial(_free_model, settings.budgets))
+        gate = Gate(max_held_bytes=settings.routing.max_held_bytes, timeout_s=settings.routing.checks_timeout_s)
+        dispatch = Dispatch(catalogue, meter, self._purse, partial(_free_model, settings.budgets), gate=gate)
+        prompts = Prompts(settings.prompts)
         recorder = Recorder(self._policies, self._transcripts)
         parts = Parts(
             account=Account(meter),
             mode=None,
+            prompt=prompts,
             admission=self._admission,
             recorder=recorder,
             exact=self._caches.exact,
@@ -195,7 +200,7 @@ class Farthing:
             settings.server,
         )
         requests = RequestDoors(stores.requests, stores.retention, self._sealing.open)
-        caches = CacheDoors(self._caches.control, catalogue.admit, partial(_chat_models, catalogue), settings.server)
+        caches = CacheDoors(self._caches.control, catalogue.admit, partial(_chat_models, catalogue), prompts.put, settings.server)
         admin = AdminDoors(keys, budgets, caches, retention, requests, stores.ledger)
         doors = {
             "/v1/chat/completions": Opening(door=openai.chat, methods=_POST, spends=True),

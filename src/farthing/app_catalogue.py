@@ -20,6 +20,7 @@ from farthing.providers.bedrock import model_id as bedrock_model_id
 from farthing.providers.litellm import load as load_litellm
 from farthing.providers.openai_compatible import OpenAICompatible
 from farthing.routing.catalogue import Catalogue, Cooldown, Deployment, Model
+from farthing.routing.families import family_of
 from farthing.settings import (
     AnthropicSettings,
     BedrockSettings,
@@ -171,6 +172,8 @@ def _model(name: str, model: ModelSettings, settings: Settings, providers: Mappi
         deployments=tuple(_deployment(name, model, one, settings, providers, book) for one in found),
         fallbacks=tuple(model.fallbacks),
         context_tokens=model.context_tokens,
+        context_fallbacks=tuple(model.context_fallbacks),
+        parameters=model.parameters,
         tags=tuple(model.tags),
         owner=found[0].provider,
     )
@@ -189,6 +192,7 @@ def _deployment(
         price=_price(model, one, provider, settings, book),
         retries=provider.retries if provider else 1,
         cooldown=Cooldown(cooldown.failures, cooldown.seconds, time.monotonic),
+        family=model.family or family_of(one.upstream_model),
     )
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from farthing.errors import ModelNotFound, NotAllowed, UpstreamError, UpstreamRateLimited, UpstreamRejected
 from farthing.ports import Provider
+from farthing.settings.shaping import ParameterSettings
 from farthing.types import Operation, Price, Principal, Request
 
 _LONGEST_COOLDOWN_S = 600.0
@@ -47,7 +48,10 @@ class Cooldown:
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
-    """One way to reach a model. `retries` counts further attempts here when there is nowhere else to turn."""
+    """One way to reach a model. `retries` counts further attempts here when there is nowhere else to turn.
+
+    `family` says which variant of a prompt it gets; None: the one for all.
+    """
 
     model: str
     provider: Provider
@@ -56,16 +60,23 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     price: Price
     retries: int
     cooldown: Cooldown
+    family: str | None = None
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
-    """A name in the catalogue. `fallbacks` are names of others, tried in order when all deployments of this one have failed."""
+    """A name in the catalogue. `fallbacks` are names of others, tried in order when all deployments of this one have failed.
+
+    `context_fallbacks` are names of others for requests that are too long for this one (see `fitting`). `parameters` says what is sent
+    instead of what the caller sent (see `shaping`); None: nothing is.
+    """
 
     name: str
     operation: Operation
     deployments: tuple[Deployment, ...]
     fallbacks: tuple[str, ...] = ()
     context_tokens: int | None = None
+    context_fallbacks: tuple[str, ...] = ()
+    parameters: ParameterSettings | None = None
     tags: tuple[str, ...] = ()
     owner: str = "farthing"
 

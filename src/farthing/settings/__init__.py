@@ -13,6 +13,7 @@ from farthing.settings.config import AppConfigSettings, ConfigSettings
 from farthing.settings.learned import ExploreSettings, LearnedSettings
 from farthing.settings.load import effective, load, load_text, masked, read_text
 from farthing.settings.modes import CeilingSettings, KeyModesSettings, ModesSettings, RungSettings
+from farthing.settings.prompts import PromptSettings
 from farthing.settings.providers import (
     AnthropicSettings,
     AnyProviderSettings,
@@ -44,6 +45,14 @@ from farthing.settings.sections import (
     SocketSettings,
     TelemetrySettings,
 )
+from farthing.settings.shaping import (
+    ChoicesSettings,
+    LimitSettings,
+    ParameterSettings,
+    StopSettings,
+    TemperatureSettings,
+    TopPSettings,
+)
 from farthing.settings.tree import Settings
 
 __all__ = [
@@ -55,6 +64,7 @@ __all__ = [
     "BudgetSettings",
     "CacheSettings",
     "CeilingSettings",
+    "ChoicesSettings",
     "CompletionsSettings",
     "ConfigSettings",
     "CooldownSettings",
@@ -69,6 +79,7 @@ __all__ = [
     "KeySettings",
     "LearnedSettings",
     "LedgerSettings",
+    "LimitSettings",
     "LimitsSettings",
     "LiteLLMSettings",
     "LocalSettings",
@@ -77,7 +88,9 @@ __all__ = [
     "NamespaceSettings",
     "OpenAICompatibleSettings",
     "OpenVault",
+    "ParameterSettings",
     "PriceSettings",
+    "PromptSettings",
     "ProviderSettings",
     "RecalibrationSettings",
     "RedisSettings",
@@ -90,7 +103,10 @@ __all__ = [
     "Settings",
     "ShadowSettings",
     "SocketSettings",
+    "StopSettings",
     "TelemetrySettings",
+    "TemperatureSettings",
+    "TopPSettings",
     "Vault",
     "effective",
     "load",

@@ -155,6 +155,10 @@ class RoutingSettings(Section):
     replace: dict[str, str] = {}
     max_questions: Count = 256
     """Questions to judges that a worker has under way; beyond it, what would have been asked is left to the `default`."""
+    max_held_bytes: Count = 8 * 2**20
+    """How much of a stream is held for checks that may reject it. One that grows longer goes out unchecked."""
+    checks_timeout_s: Seconds = 30
+    """For all checks of one answer together; beyond that it counts as unchecked."""
 
     def check_names(self, chat: set[str], all_models: set[str]) -> None:
         """Raise ValueError for names that do not meet those of the models. `chat` are the chat models, `all_models` includes others."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from pydantic import model_validator
@@ -9,8 +10,10 @@ from pydantic import model_validator
 from farthing.settings.basic import Section
 from farthing.settings.cache import CacheSettings
 from farthing.settings.config import ConfigSettings
+from farthing.settings.contexts import check_context_fallbacks
 from farthing.settings.modes import ModesSettings
 from farthing.settings.names import MODEL_NAME, must_be_one_of
+from farthing.settings.prompts import PROMPT_NAME, PromptSettings
 from farthing.settings.providers import AnyProviderSettings, AwsSettings, LocalSettings, ModelSettings
 from farthing.settings.routing import RoutingSettings
 from farthing.settings.sections import (
@@ -40,6 +43,7 @@ class Settings(Section):
     local: LocalSettings = LocalSettings()
     providers: dict[str, AnyProviderSettings] = {}
     models: dict[str, ModelSettings] = {}
+    prompts: dict[str, PromptSettings] = {}
     cache: CacheSettings = CacheSettings()
     keys: KeySettings = KeySettings()
     ledger: LedgerSettings = LedgerSettings()
@@ -101,3 +105,20 @@ class Settings(Section):
             if kind != model.kind:
                 msg = f"models.{name}.fallbacks: {fallback!r} is for {kind}, {name!r} for {model.kind}"
                 raise ValueError(msg)
+
+    @model_validator(mode="after")
+    def _long_requests_find_room(self) -> Settings:
+        names = set(self.models) | ({"local"} if self.local.enabled else set())
+        for name, model in self.models.items():
+            for other in model.context_fallbacks:
+                must_be_one_of(f"models.{name}.context_fallbacks", other, names)
+        check_context_fallbacks(self.models, self.local)
+        return self
+
+    @model_validator(mode="after")
+    def _prompts_can_be_named(self) -> Settings:
+        for name in self.prompts:
+            if not re.fullmatch(PROMPT_NAME, name):
+                msg = f"prompts.{name[:64]}: a prompt's name has 1 to 64 letters, digits and . _ -"
+                raise ValueError(msg)
+        return self

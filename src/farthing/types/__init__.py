@@ -18,7 +18,8 @@ from farthing.types.caching import (
 )
 from farthing.types.callers import ANONYMOUS, KeyRecord, Limits, Principal, Quota
 from farthing.types.modes import DEEP, TOTAL, Document, Mode, ModeEntry, ModeState, SpendRow, scopes_of
-from farthing.types.money import Attempt, LedgerEntry, Price, Report, Totals, Usage
+from farthing.types.money import HEDGE_LOST, Attempt, LedgerEntry, Price, Report, Totals, Usage
+from farthing.types.prompts import Prompt
 from farthing.types.requests import ANSWER, Answer, ChunkStream, Completion, Extras, Lifeline, Operation, Request, Source
 from farthing.types.routing import Outcome, OutcomeBy, Promotion, RouterVersion, promotion_trail, supersedes
 from farthing.types.texts import NewTranscript, RetentionPolicy, StoredResponse, StoredTranscript
@@ -27,6 +28,7 @@ __all__ = [
     "ANONYMOUS",
     "ANSWER",
     "DEEP",
+    "HEDGE_LOST",
     "TOTAL",
     "Answer",
     "Attempt",
@@ -51,6 +53,7 @@ __all__ = [
     "Price",
     "Principal",
     "Promotion",
+    "Prompt",
     "Question",
     "QuestionsGone",
     "Quota",

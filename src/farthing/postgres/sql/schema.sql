@@ -74,6 +74,7 @@ CREATE TABLE farthing.ledger (
   status integer NOT NULL,
   error text,
   worker text,
+  checks text,
   -- A billion dollars an entry: what is above it is a mistake, and would in time overflow the sums of its day.
   CONSTRAINT ledger_money_is_plausible CHECK (
     cost_microusd BETWEEN 0 AND 1000000000000000
