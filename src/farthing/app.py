@@ -8,6 +8,7 @@ from functools import partial
 
 from farthing.app_caches import Caches
 from farthing.app_catalogue import LOCAL, catalogue_of, embedder_of, models_of, price_questions, providers_of
+from farthing.app_learning import Learning
 from farthing.app_stores import Stores
 from farthing.background import Background
 from farthing.budgets import Budget
@@ -20,6 +21,7 @@ from farthing.http.admin_cache import CacheDoors
 from farthing.http.admin_keys import KeyDoors
 from farthing.http.admin_requests import RequestDoors
 from farthing.http.admin_retention import RetentionDoors
+from farthing.http.admin_routers import RouterDoors
 from farthing.http.auth import KeyRing
 from farthing.http.completions.doors import CompletionsDoor
 from farthing.http.generate import GenerateDoors
@@ -91,6 +93,7 @@ class Farthing:
         self._embedder = embedder_of(settings, runtime.local)
         self._providers = providers_of(settings, runtime.local, self._embedder)
         self._catalogue = catalogue_of(settings, self._providers, _book(settings))
+        self._learning = Learning(settings, stores, self._embedder, self._catalogue)
         self._journal = Journal(
             settings.data / "ledger",
             segment_bytes=settings.ledger.segment_bytes,
@@ -196,12 +199,15 @@ class Farthing:
             stores.answers,
             self._caches.questions,
             stores.records,
+            stores.outcomes,
             settings.retention,
             settings.server,
         )
         requests = RequestDoors(stores.requests, stores.retention, self._sealing.open)
         caches = CacheDoors(self._caches.control, catalogue.admit, partial(_chat_models, catalogue), prompts.put, settings.server)
-        admin = AdminDoors(keys, budgets, caches, retention, requests, stores.ledger)
+        learning = self._learning
+        routers = RouterDoors(stores.routers, stores.outcomes, learning.routers, learning.check, learning.book.hear, settings.server)
+        admin = AdminDoors(keys, budgets, caches, retention, requests, routers, stores.ledger)
         doors = {
             "/v1/chat/completions": Opening(door=openai.chat, methods=_POST, spends=True),
             "/v1/embeddings": Opening(door=openai.embeddings, methods=_POST, spends=True),
@@ -245,6 +251,7 @@ class Farthing:
         gauge(names.DATABASE_AWAY, "1 while the database is away.", lambda: int(self._database_away), merge="max")
         gauge(names.LEDGER_STORE_AWAY, "1 while the ledger's store is away.", lambda: int(self._pump.store_away), merge="max")
         self._caches.register(self._metrics)
+        self._learning.register(self._metrics)
         gauge(names.RESPONSES_PENDING, "Turns of conversations that the store does not have yet.", lambda: self._conversations.pending)
         counter(names.RESPONSES_DROPPED, "Turns of conversations that were lost.", lambda: self._conversations.dropped)
         gauge(names.RETENTION_PENDING, "Transcripts that the store does not have yet.", lambda: len(self._transcripts))
@@ -282,6 +289,7 @@ class Farthing:
         start("keys", self._ring.run)
         start("key snapshot", self._ring.save)
         self._caches.start(self._background)
+        self._learning.start(self._background)
         start("changes", self._listen)
         start("ledger", self._pump.run)
         if self._settings.ledger.fsync == "batch":
@@ -337,7 +345,9 @@ class Farthing:
             await self._budgets.reload()
         elif channel == "retention":
             await self._policies.reload()
-        elif channel not in {"config", "spend", "routers"}:
+        elif channel == "routers":
+            await self._learning.heard()
+        elif channel not in {"config", "spend"}:
             await self._caches.heard(channel, payload)
 
     async def _await_local(self) -> None:
@@ -358,6 +368,7 @@ class Farthing:
                 await self._pump.drain()
                 await self._leases.release()
                 await self._caches.drain()
+                await self._learning.book.drain()
                 await self._conversations.drain()
                 await self._transcripts.drain()
         except (FarthingError, TimeoutError):

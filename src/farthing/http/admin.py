@@ -18,6 +18,7 @@ from farthing.http.admin_cache import CacheDoors
 from farthing.http.admin_keys import KeyDoors
 from farthing.http.admin_requests import RequestDoors
 from farthing.http.admin_retention import RetentionDoors
+from farthing.http.admin_routers import RouterDoors
 from farthing.http.admin_wire import KEY_ID, guarded, json_response, known_parameters, window
 from farthing.http.asgi import Message, Receive, Scope, Send
 from farthing.ports import LedgerStore, ReportBy
@@ -27,6 +28,7 @@ from farthing.types import Request as FarthingRequest
 _ALL_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 _DOORS = (
     "/admin/v1/keys, /admin/v1/budgets, /admin/v1/cache/{flush,explain,verdicts,stats,hits}, /admin/v1/report, /admin/v1/requests, "
+    "/admin/v1/routers, /admin/v1/routers/{name}/{versions,promote,promoted,outcomes}, /admin/v1/routers/verdicts, "
     "/admin/v1/tenants/{tenant}/retention"
 )
 _METHODS = {
@@ -36,6 +38,10 @@ _METHODS = {
     "/admin/v1/cache/(stats|hits)": "GET, HEAD",
     "/admin/v1/report": "GET, HEAD",
     "/admin/v1/requests(/[^/]+)?": "GET, HEAD",
+    "/admin/v1/routers": "GET, HEAD",
+    "/admin/v1/routers/verdicts": "POST",
+    "/admin/v1/routers/.+/(versions|promote)": "POST",
+    "/admin/v1/routers/.+/(promoted|outcomes)": "GET, HEAD",
     "/admin/v1/tenants/[^/]+/retention": "DELETE, GET, HEAD, PUT",
     "/admin/v1/tenants/[^/]+(/users/.+)?/data": "DELETE",
 }
@@ -51,6 +57,7 @@ class AdminDoors:
         caches: CacheDoors,
         retention: RetentionDoors,
         requests: RequestDoors,
+        routers: RouterDoors,
         ledger: LedgerStore,
     ) -> None:
         self._keys = keys
@@ -58,6 +65,7 @@ class AdminDoors:
         self._caches = caches
         self._retention = retention
         self._requests = requests
+        self._routers = routers
         self._ledger = ledger
 
     def application(self) -> Starlette:
@@ -68,6 +76,7 @@ class AdminDoors:
             *self._caches.routes(),
             *self._retention.routes(),
             *self._requests.routes(),
+            *self._routers.routes(),
             Route("/admin/v1/report", guarded(self._report), methods=["GET"]),
             Route("/admin/v1/{rest:path}", guarded(_nothing_here), methods=list(_ALL_METHODS)),
         ]
