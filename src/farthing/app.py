@@ -39,6 +39,7 @@ from farthing.ports import (
     Provider,
 )
 from farthing.postgres.pool import Database
+from farthing.prompts.stage import Prompts
 from farthing.retention.policies import Policies
 from farthing.retention.recorder import Recorder
 from farthing.retention.transcript import Sealing
@@ -163,10 +164,12 @@ class Farthing:
         settings, meter, catalogue = self._settings, self._meter, self._catalogue
         gate = Gate(max_held_bytes=settings.routing.max_held_bytes, timeout_s=settings.routing.checks_timeout_s)
         dispatch = Dispatch(catalogue, meter, self._purse, partial(_free_model, settings.budgets), gate=gate)
+        prompts = Prompts(settings.prompts)
         recorder = Recorder(self._policies, self._transcripts)
         parts = Parts(
             account=Account(meter),
             mode=None,
+            prompt=prompts,
             admission=self._admission,
             recorder=recorder,
             exact=self._caches.exact,
@@ -197,7 +200,7 @@ class Farthing:
             settings.server,
         )
         requests = RequestDoors(stores.requests, stores.retention, self._sealing.open)
-        caches = CacheDoors(self._caches.control, catalogue.admit, partial(_chat_models, catalogue), settings.server)
+        caches = CacheDoors(self._caches.control, catalogue.admit, partial(_chat_models, catalogue), prompts.put, settings.server)
         admin = AdminDoors(keys, budgets, caches, retention, requests, stores.ledger)
         doors = {
             "/v1/chat/completions": Opening(door=openai.chat, methods=_POST, spends=True),

@@ -44,11 +44,12 @@ class Running:
     A stream that was begun is read on with `read`, or goes to the client as it comes: then it is recorded at its end.
     """
 
-    def __init__(self, meter: Meter, course: Course, deployment: Deployment, held: Reservation, route: str) -> None:
+    def __init__(self, meter: Meter, course: Course, deployment: Deployment, held: Reservation, route: str, body: Json) -> None:
         course.number += 1
         self.request = course.request
         self.deployment = deployment
         self.route = route
+        self.sent = body
         self.fold = Fold()
         self.completion: Completion | None = None
         self.held: deque[Json | bytes] = deque()
@@ -75,7 +76,7 @@ class Running:
         request, deployment = self.request, self.deployment
         call = Call(
             upstream_model=deployment.upstream_model,
-            body=request.body,
+            body=self.sent,
             request_id=request.id,
             traceparent=request.traceparent,
             last=last,
@@ -213,8 +214,8 @@ class Running:
         reported = self._reported = Usage.of(self.usage)
         text = self.fold.text() if self.completion is None else _generated(self.completion.body)
         if text or self.whole or self.pairs is not None:
-            return believed(reported, self.request.body, text)
-        return reported or (estimate(self.request.body, "") if may_bill else Usage())
+            return believed(reported, self.sent, text)
+        return reported or (estimate(self.sent, "") if may_bill else Usage())
 
     def _record(
         self,

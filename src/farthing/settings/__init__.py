@@ -45,6 +45,14 @@ from farthing.settings.sections import (
     SocketSettings,
     TelemetrySettings,
 )
+from farthing.settings.shaping import (
+    ChoicesSettings,
+    LimitSettings,
+    ParameterSettings,
+    StopSettings,
+    TemperatureSettings,
+    TopPSettings,
+)
 from farthing.settings.tree import Settings
 
 __all__ = [
@@ -56,6 +64,7 @@ __all__ = [
     "BudgetSettings",
     "CacheSettings",
     "CeilingSettings",
+    "ChoicesSettings",
     "CompletionsSettings",
     "ConfigSettings",
     "CooldownSettings",
@@ -69,6 +78,7 @@ __all__ = [
     "KeyModesSettings",
     "KeySettings",
     "LedgerSettings",
+    "LimitSettings",
     "LimitsSettings",
     "LiteLLMSettings",
     "LocalSettings",
@@ -77,6 +87,7 @@ __all__ = [
     "NamespaceSettings",
     "OpenAICompatibleSettings",
     "OpenVault",
+    "ParameterSettings",
     "PriceSettings",
     "PromptSettings",
     "ProviderSettings",
@@ -91,7 +102,10 @@ __all__ = [
     "Settings",
     "ShadowSettings",
     "SocketSettings",
+    "StopSettings",
     "TelemetrySettings",
+    "TemperatureSettings",
+    "TopPSettings",
     "Vault",
     "effective",
     "load",
