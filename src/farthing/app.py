@@ -18,6 +18,7 @@ from farthing.http.admin import AdminDoors, door
 from farthing.http.admin_budgets import BudgetDoors
 from farthing.http.admin_cache import CacheDoors
 from farthing.http.admin_keys import KeyDoors
+from farthing.http.admin_modes import ModeDoors
 from farthing.http.admin_requests import RequestDoors
 from farthing.http.admin_retention import RetentionDoors
 from farthing.http.auth import KeyRing
@@ -163,7 +164,7 @@ class Farthing:
     def _gateway(self) -> Gateway:
         settings, meter, catalogue = self._settings, self._meter, self._catalogue
         gate = Gate(max_held_bytes=settings.routing.max_held_bytes, timeout_s=settings.routing.checks_timeout_s)
-        dispatch = Dispatch(catalogue, meter, self._purse, partial(_free_model, settings.budgets), gate=gate)
+        dispatch = self._dispatch = Dispatch(catalogue, meter, self._purse, partial(_free_model, settings.budgets), gate=gate)
         prompts = Prompts(settings.prompts)
         recorder = Recorder(self._policies, self._transcripts)
         parts = Parts(
@@ -201,7 +202,8 @@ class Farthing:
         )
         requests = RequestDoors(stores.requests, stores.retention, self._sealing.open)
         caches = CacheDoors(self._caches.control, catalogue.admit, partial(_chat_models, catalogue), prompts.put, settings.server)
-        admin = AdminDoors(keys, budgets, caches, retention, requests, stores.ledger)
+        modes = ModeDoors(stores.config, settings.modes.rungs(settings.budgets.free_model), stores.keys, settings.server)
+        admin = AdminDoors(keys, budgets, caches, retention, requests, modes, stores.ledger)
         doors = {
             "/v1/chat/completions": Opening(door=openai.chat, methods=_POST, spends=True),
             "/v1/embeddings": Opening(door=openai.embeddings, methods=_POST, spends=True),
@@ -257,6 +259,10 @@ class Farthing:
 
     def _register_limits(self) -> None:
         gauge, counter = self._metrics.gauge, self._metrics.counter
+        for said in self._dispatch.checked:
+            looked_at = "Answers that checks looked at."
+            counter(names.CHECKED, looked_at, partial(self._dispatch.checked.__getitem__, said), attributes={names.CHECKS: said})
+        counter(names.HEDGED, "Calls made beside one that was slow.", lambda: self._dispatch.hedged)
         gauge(names.CALLS, "Model calls under way.", lambda: self._calls.under_way)
         in_line = "Requests that wait for one of their key, or for a model call, to end."
         gauge(names.WAITING, in_line, lambda: self._admission.waiting, attributes={names.LIMIT: "concurrency"})

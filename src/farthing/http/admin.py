@@ -1,4 +1,4 @@
-"""The admin doors, under /admin/v1: keys, budgets, caches, retention, requests, the report. The gateway lets only admin keys in."""
+"""The admin doors, under /admin/v1: keys, budgets, caches, modes, retention, requests, the report. The gateway lets only admin keys in."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from farthing.errors import InvalidRequest, MethodNotAllowed, NotFound
 from farthing.http.admin_budgets import BudgetDoors
 from farthing.http.admin_cache import CacheDoors
 from farthing.http.admin_keys import KeyDoors
+from farthing.http.admin_modes import ModeDoors
 from farthing.http.admin_requests import RequestDoors
 from farthing.http.admin_retention import RetentionDoors
 from farthing.http.admin_wire import KEY_ID, guarded, json_response, known_parameters, window
@@ -27,13 +28,17 @@ from farthing.types import Request as FarthingRequest
 _ALL_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 _DOORS = (
     "/admin/v1/keys, /admin/v1/budgets, /admin/v1/cache/{flush,explain,verdicts,stats,hits}, /admin/v1/report, /admin/v1/requests, "
-    "/admin/v1/tenants/{tenant}/retention"
+    "/admin/v1/mode, /admin/v1/mode/{pins,history}, /admin/v1/tenants/{tenant}/retention"
 )
 _METHODS = {
     "/admin/v1/(keys|budgets)": "GET, HEAD, POST",
     "/admin/v1/(keys|budgets)/[^/]+": "DELETE",
     "/admin/v1/cache/(flush|explain|verdicts)": "POST",
     "/admin/v1/cache/(stats|hits)": "GET, HEAD",
+    "/admin/v1/mode": "GET, HEAD, PUT",
+    "/admin/v1/mode/history": "GET, HEAD",
+    "/admin/v1/mode/pins": "POST",
+    "/admin/v1/mode/pins/[^/]+": "DELETE",
     "/admin/v1/report": "GET, HEAD",
     "/admin/v1/requests(/[^/]+)?": "GET, HEAD",
     "/admin/v1/tenants/[^/]+/retention": "DELETE, GET, HEAD, PUT",
@@ -51,6 +56,7 @@ class AdminDoors:
         caches: CacheDoors,
         retention: RetentionDoors,
         requests: RequestDoors,
+        modes: ModeDoors,
         ledger: LedgerStore,
     ) -> None:
         self._keys = keys
@@ -58,6 +64,7 @@ class AdminDoors:
         self._caches = caches
         self._retention = retention
         self._requests = requests
+        self._modes = modes
         self._ledger = ledger
 
     def application(self) -> Starlette:
@@ -68,6 +75,7 @@ class AdminDoors:
             *self._caches.routes(),
             *self._retention.routes(),
             *self._requests.routes(),
+            *self._modes.routes(),
             Route("/admin/v1/report", guarded(self._report), methods=["GET"]),
             Route("/admin/v1/{rest:path}", guarded(_nothing_here), methods=list(_ALL_METHODS)),
         ]

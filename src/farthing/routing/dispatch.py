@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from farthing.errors import (
@@ -35,6 +35,7 @@ class Dispatch:
     Leave to spend is asked for before each attempt, so that a fallback or a retry cannot spend what the first attempt might not. A caller
     whose budget is spent is answered by a model that costs nothing, if one is in the plan or `free_model` names one that it may use.
     Which models are asked, and what is checked of their answers, is in `request.choice`; `observed` is told what the checks said.
+    `hedged` counts calls that were made beside a slow one.
     """
 
     def __init__(
@@ -51,7 +52,13 @@ class Dispatch:
         self._meter = meter
         self._purse = purse
         self._free_model = free_model
+        self.hedged = 0
         self._cascade = Cascade(self.ask, meter, gate or Gate(max_held_bytes=8 * 2**20, timeout_s=30.0), observed)
+
+    @property
+    def checked(self) -> Mapping[str, int]:
+        """How many answers the checks let pass, rejected, and could not speak of: by `passed`, `failed`, `unchecked`."""
+        return self._cascade.said
 
     async def __call__(self, request: Request) -> Answer:
         """Answer a request. Nothing has gone to the client when this raises."""
@@ -70,8 +77,8 @@ class Dispatch:
         answer to give instead, which is better than what a model that costs nothing would say.
         """
         request = course.request
-        hedge = self._hedge(request, model)
         way = self._way(request, model, route)
+        hedge = self._hedge(request, way.model)
         while True:
             deployment, held = await self._reserve(request, way, spare=spare)
             request.recorded = True
@@ -153,6 +160,7 @@ class Dispatch:
         def begin() -> Running:
             if way.left:
                 way.left.remove(other)
+            self.hedged += 1
             return Running(self._meter, course, other, held, "hedge", self._body(request, other))
 
         return held, begin
