@@ -24,8 +24,10 @@ from farthing.settings.checks import (
 )
 from farthing.settings.config import AppConfigSettings, ConfigSettings
 from farthing.settings.hedging import HedgeSettings
+from farthing.settings.learned import ExploreSettings, LearnedSettings
 from farthing.settings.load import effective, load, load_text, masked, read_text
 from farthing.settings.modes import CeilingSettings, KeyModesSettings, ModesSettings, RungSettings
+from farthing.settings.names import nearest
 from farthing.settings.prompts import PromptSettings
 from farthing.settings.providers import (
     AnthropicSettings,
@@ -42,6 +44,16 @@ from farthing.settings.providers import (
     ProviderSettings,
 )
 from farthing.settings.references import OpenVault, Secrets, Vault
+from farthing.settings.routing import (
+    CASCADE,
+    JUDGE,
+    LEARNED,
+    JudgeClassSettings,
+    RouteJudgeSettings,
+    RouterSettings,
+    RoutingSettings,
+)
+from farthing.settings.rules import ConditionSettings, RuleSettings, SpanSettings, TimeSettings, zone_of
 from farthing.settings.sections import (
     BudgetSettings,
     CompletionsSettings,
@@ -69,6 +81,9 @@ from farthing.settings.shaping import (
 from farthing.settings.tree import Settings
 
 __all__ = [
+    "CASCADE",
+    "JUDGE",
+    "LEARNED",
     "AnthropicSettings",
     "AnyCheckSettings",
     "AnyProviderSettings",
@@ -81,6 +96,7 @@ __all__ = [
     "CheckSettings",
     "ChoicesSettings",
     "CompletionsSettings",
+    "ConditionSettings",
     "ConfidenceCheckSettings",
     "ConfigSettings",
     "CooldownSettings",
@@ -88,14 +104,17 @@ __all__ = [
     "DeploymentSettings",
     "EmptyCheckSettings",
     "ExactCacheSettings",
+    "ExploreSettings",
     "GenerateSettings",
     "HedgeSettings",
     "JsonSchemaCheckSettings",
     "JudgeCheckSettings",
+    "JudgeClassSettings",
     "JudgeSettings",
     "KeyLimitSettings",
     "KeyModesSettings",
     "KeySettings",
+    "LearnedSettings",
     "LedgerSettings",
     "LimitSettings",
     "LimitsSettings",
@@ -117,6 +136,10 @@ __all__ = [
     "RepetitionCheckSettings",
     "ResponsesSettings",
     "RetentionSettings",
+    "RouteJudgeSettings",
+    "RouterSettings",
+    "RoutingSettings",
+    "RuleSettings",
     "RungSettings",
     "Secrets",
     "SemanticCacheSettings",
@@ -124,9 +147,11 @@ __all__ = [
     "Settings",
     "ShadowSettings",
     "SocketSettings",
+    "SpanSettings",
     "StopSettings",
     "TelemetrySettings",
     "TemperatureSettings",
+    "TimeSettings",
     "TopPSettings",
     "TruncatedCheckSettings",
     "ValidatorCheckSettings",
@@ -135,5 +160,7 @@ __all__ = [
     "load",
     "load_text",
     "masked",
+    "nearest",
     "read_text",
+    "zone_of",
 ]
