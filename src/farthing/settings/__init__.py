@@ -23,8 +23,10 @@ from farthing.settings.checks import (
     ValidatorCheckSettings,
 )
 from farthing.settings.config import AppConfigSettings, ConfigSettings
+from farthing.settings.hedging import HedgeSettings
 from farthing.settings.load import effective, load, load_text, masked, read_text
 from farthing.settings.modes import CeilingSettings, KeyModesSettings, ModesSettings, RungSettings
+from farthing.settings.names import nearest
 from farthing.settings.prompts import PromptSettings
 from farthing.settings.providers import (
     AnthropicSettings,
@@ -41,6 +43,16 @@ from farthing.settings.providers import (
     ProviderSettings,
 )
 from farthing.settings.references import OpenVault, Secrets, Vault
+from farthing.settings.routing import (
+    CASCADE,
+    JUDGE,
+    LEARNED,
+    JudgeClassSettings,
+    RouteJudgeSettings,
+    RouterSettings,
+    RoutingSettings,
+)
+from farthing.settings.rules import ConditionSettings, RuleSettings, SpanSettings, TimeSettings, zone_of
 from farthing.settings.sections import (
     BudgetSettings,
     CompletionsSettings,
@@ -57,9 +69,20 @@ from farthing.settings.sections import (
     SocketSettings,
     TelemetrySettings,
 )
+from farthing.settings.shaping import (
+    ChoicesSettings,
+    LimitSettings,
+    ParameterSettings,
+    StopSettings,
+    TemperatureSettings,
+    TopPSettings,
+)
 from farthing.settings.tree import Settings
 
 __all__ = [
+    "CASCADE",
+    "JUDGE",
+    "LEARNED",
     "AnthropicSettings",
     "AnyCheckSettings",
     "AnyProviderSettings",
@@ -70,7 +93,9 @@ __all__ = [
     "CacheSettings",
     "CeilingSettings",
     "CheckSettings",
+    "ChoicesSettings",
     "CompletionsSettings",
+    "ConditionSettings",
     "ConfidenceCheckSettings",
     "ConfigSettings",
     "CooldownSettings",
@@ -79,13 +104,16 @@ __all__ = [
     "EmptyCheckSettings",
     "ExactCacheSettings",
     "GenerateSettings",
+    "HedgeSettings",
     "JsonSchemaCheckSettings",
     "JudgeCheckSettings",
+    "JudgeClassSettings",
     "JudgeSettings",
     "KeyLimitSettings",
     "KeyModesSettings",
     "KeySettings",
     "LedgerSettings",
+    "LimitSettings",
     "LimitsSettings",
     "LiteLLMSettings",
     "LocalSettings",
@@ -94,6 +122,7 @@ __all__ = [
     "NamespaceSettings",
     "OpenAICompatibleSettings",
     "OpenVault",
+    "ParameterSettings",
     "PatternCheckSettings",
     "PriceSettings",
     "PromptSettings",
@@ -104,6 +133,10 @@ __all__ = [
     "RepetitionCheckSettings",
     "ResponsesSettings",
     "RetentionSettings",
+    "RouteJudgeSettings",
+    "RouterSettings",
+    "RoutingSettings",
+    "RuleSettings",
     "RungSettings",
     "Secrets",
     "SemanticCacheSettings",
@@ -111,7 +144,12 @@ __all__ = [
     "Settings",
     "ShadowSettings",
     "SocketSettings",
+    "SpanSettings",
+    "StopSettings",
     "TelemetrySettings",
+    "TemperatureSettings",
+    "TimeSettings",
+    "TopPSettings",
     "TruncatedCheckSettings",
     "ValidatorCheckSettings",
     "Vault",
@@ -119,5 +157,7 @@ __all__ = [
     "load",
     "load_text",
     "masked",
+    "nearest",
     "read_text",
+    "zone_of",
 ]

@@ -22,6 +22,7 @@ from farthing.inprocess.questions import InProcessQuestions
 from farthing.inprocess.stores import InProcessAnswers, InProcessChanges
 from farthing.pipeline.stream import replay
 from farthing.ports import Call, Embedder, Encoded
+from farthing.prompts.stage import Prompts
 from farthing.providers.local.embedder import OnnxEmbedder
 from farthing.providers.local.weights import MINILM, locate, locate_tokenizer
 from farthing.routing.catalogue import Catalogue, Cooldown, Deployment, Model
@@ -171,6 +172,7 @@ class SemanticHouse:
         catalogue = Catalogue([self._model(name) for name in ("fast", "judge")], random.Random(1))  # noqa: S311 - nothing secret
         parts = Parts(
             mode=None,
+            prompt=Prompts({}),
             route=None,
             account=Account(meter),
             admission=_let_in,  # type: ignore[arg-type]  # limits are not what is tested here
