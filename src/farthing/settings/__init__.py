@@ -24,6 +24,7 @@ from farthing.settings.checks import (
 )
 from farthing.settings.config import AppConfigSettings, ConfigSettings
 from farthing.settings.hedging import HedgeSettings
+from farthing.settings.learned import ExploreSettings, LearnedSettings
 from farthing.settings.load import effective, load, load_text, masked, read_text
 from farthing.settings.modes import CeilingSettings, KeyModesSettings, ModesSettings, RungSettings
 from farthing.settings.names import nearest
@@ -103,6 +104,7 @@ __all__ = [
     "DeploymentSettings",
     "EmptyCheckSettings",
     "ExactCacheSettings",
+    "ExploreSettings",
     "GenerateSettings",
     "HedgeSettings",
     "JsonSchemaCheckSettings",
@@ -112,6 +114,7 @@ __all__ = [
     "KeyLimitSettings",
     "KeyModesSettings",
     "KeySettings",
+    "LearnedSettings",
     "LedgerSettings",
     "LimitSettings",
     "LimitsSettings",
