@@ -66,7 +66,7 @@ def answered(text: str, body: Json) -> Answered:
         started_ns=0,
         lifeline=Lifeline(None),
     )
-    words = [{"token": "word ", "logprob": -0.1 - at % 7 / 10, "bytes": None, "top_logprobs": []} for at in range(300)]
+    words: list[Json] = [{"token": "word ", "logprob": -0.1 - at % 7 / 10, "bytes": None, "top_logprobs": []} for at in range(300)]
     message = {"role": "assistant", "content": text, "refusal": None}
     choice = {"index": 0, "message": message, "logprobs": {"content": words}, "finish_reason": "stop"}
     usage = {"prompt_tokens": 20, "completion_tokens": 300, "total_tokens": 320}
