@@ -8,6 +8,7 @@ from functools import partial
 
 from farthing.app_caches import Caches
 from farthing.app_catalogue import LOCAL, catalogue_of, embedder_of, models_of, price_questions, providers_of
+from farthing.app_learning import Learning
 from farthing.app_routing import Routing, router_names
 from farthing.app_stores import Stores
 from farthing.background import Background
@@ -19,9 +20,11 @@ from farthing.http.admin import AdminDoors, door
 from farthing.http.admin_budgets import BudgetDoors
 from farthing.http.admin_cache import CacheDoors
 from farthing.http.admin_keys import KeyDoors
+from farthing.http.admin_modes import ModeDoors
 from farthing.http.admin_requests import RequestDoors
 from farthing.http.admin_retention import RetentionDoors
 from farthing.http.admin_route import RouteDoors
+from farthing.http.admin_routers import RouterDoors
 from farthing.http.auth import KeyRing
 from farthing.http.completions.doors import CompletionsDoor
 from farthing.http.generate import GenerateDoors
@@ -42,6 +45,7 @@ from farthing.ports import (
     Provider,
 )
 from farthing.postgres.pool import Database
+from farthing.prompts.stage import Prompts
 from farthing.retention.policies import Policies
 from farthing.retention.recorder import Recorder
 from farthing.retention.transcript import Sealing
@@ -93,7 +97,8 @@ class Farthing:
         self._embedder = embedder_of(settings, runtime.local)
         self._providers = providers_of(settings, runtime.local, self._embedder)
         self._catalogue = catalogue_of(settings, self._providers, _book(settings), router_names(settings))
-        self._routing = Routing(settings, self._catalogue, None, partial(_mode_of, settings))
+        self._learning = Learning(settings, stores, self._embedder, self._catalogue)
+        self._routing = Routing(settings, self._catalogue, self._learning.learned, partial(_mode_of, settings))
         self._journal = Journal(
             settings.data / "ledger",
             segment_bytes=settings.ledger.segment_bytes,
@@ -166,11 +171,14 @@ class Farthing:
     def _gateway(self) -> Gateway:
         settings, meter, catalogue = self._settings, self._meter, self._catalogue
         gate = Gate(max_held_bytes=settings.routing.max_held_bytes, timeout_s=settings.routing.checks_timeout_s)
-        dispatch = Dispatch(catalogue, meter, self._purse, partial(_free_model, settings.budgets), gate=gate)
+        free_model, observed = partial(_free_model, settings.budgets), self._learning.checked
+        dispatch = Dispatch(catalogue, meter, self._purse, free_model, gate=gate, observed=observed)
+        prompts = Prompts(settings.prompts)
         recorder = Recorder(self._policies, self._transcripts)
         parts = Parts(
             account=Account(meter),
             mode=None,
+            prompt=prompts,
             admission=self._admission,
             recorder=recorder,
             exact=self._caches.exact,
@@ -199,13 +207,19 @@ class Farthing:
             stores.answers,
             self._caches.questions,
             stores.records,
+            stores.outcomes,
             settings.retention,
             settings.server,
         )
         requests = RequestDoors(stores.requests, stores.retention, self._sealing.open)
-        caches = CacheDoors(self._caches.control, self._routing.routers.admit, partial(_chat_models, catalogue), settings.server)
+        caches = CacheDoors(
+            self._caches.control, self._routing.routers.admit, partial(_chat_models, catalogue), prompts.put, settings.server
+        )
+        modes = ModeDoors(stores.config, settings.modes.rungs(settings.budgets.free_model), stores.keys, settings.server)
         routes = RouteDoors(self._routing.explain, settings.server)
-        admin = AdminDoors(keys, budgets, caches, retention, requests, routes, stores.ledger)
+        learning = self._learning
+        routers = RouterDoors(stores.routers, stores.outcomes, learning.routers, learning.check, learning.book.hear, settings.server)
+        admin = AdminDoors(stores.ledger, [keys, budgets, caches, modes, routes, routers, retention, requests])
         doors = {
             "/v1/chat/completions": Opening(door=openai.chat, methods=_POST, spends=True),
             "/v1/embeddings": Opening(door=openai.embeddings, methods=_POST, spends=True),
@@ -250,6 +264,7 @@ class Farthing:
         gauge(names.LEDGER_STORE_AWAY, "1 while the ledger's store is away.", lambda: int(self._pump.store_away), merge="max")
         self._caches.register(self._metrics)
         self._routing.register(self._metrics)
+        self._learning.register(self._metrics)
         gauge(names.RESPONSES_PENDING, "Turns of conversations that the store does not have yet.", lambda: self._conversations.pending)
         counter(names.RESPONSES_DROPPED, "Turns of conversations that were lost.", lambda: self._conversations.dropped)
         gauge(names.RETENTION_PENDING, "Transcripts that the store does not have yet.", lambda: len(self._transcripts))
@@ -288,6 +303,7 @@ class Farthing:
         start("key snapshot", self._ring.save)
         self._caches.start(self._background)
         self._routing.start()
+        self._learning.start(self._background)
         start("changes", self._listen)
         start("ledger", self._pump.run)
         if self._settings.ledger.fsync == "batch":
@@ -343,7 +359,9 @@ class Farthing:
             await self._budgets.reload()
         elif channel == "retention":
             await self._policies.reload()
-        elif channel not in {"config", "spend", "routers"}:
+        elif channel == "routers":
+            await self._learning.heard()
+        elif channel not in {"config", "spend"}:
             await self._caches.heard(channel, payload)
 
     async def _await_local(self) -> None:
@@ -365,6 +383,7 @@ class Farthing:
                 await self._pump.drain()
                 await self._leases.release()
                 await self._caches.drain()
+                await self._learning.book.drain()
                 await self._conversations.drain()
                 await self._transcripts.drain()
         except (FarthingError, TimeoutError):

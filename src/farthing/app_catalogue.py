@@ -21,11 +21,13 @@ from farthing.providers.litellm import load as load_litellm
 from farthing.providers.openai_compatible import OpenAICompatible
 from farthing.routing.catalogue import Catalogue, Cooldown, Deployment, Model, RouterName
 from farthing.routing.families import family_of
+from farthing.routing.hedging import Allowance, Hedge
 from farthing.settings import (
     AnthropicSettings,
     BedrockSettings,
     CooldownSettings,
     DeploymentSettings,
+    HedgeSettings,
     LiteLLMSettings,
     LocalSettings,
     ModelSettings,
@@ -117,8 +119,9 @@ def _aws_signer(name: str, settings: BedrockSettings) -> Signer | None:
 
 
 def embedder_of(settings: Settings, local: LocalEndpoint | None) -> Embedder | None:
-    """The embedder on this machine, for the local models and the semantic cache; None when neither is on."""
-    if local is None and not (settings.cache.semantic.enabled and settings.cache.exact.enabled):
+    """The embedder on this machine, for the local models, the semantic cache and learned routers; None when there is none of them."""
+    learning = any(router.learned is not None for router in settings.routing.routers.values())
+    if local is None and not learning and not (settings.cache.semantic.enabled and settings.cache.exact.enabled):
         return None
     # Imported here so that a gateway without it does not carry the tokenizer in memory.
     from farthing.providers.local.embedder import OnnxEmbedder  # noqa: PLC0415
@@ -176,8 +179,15 @@ def _model(name: str, model: ModelSettings, settings: Settings, providers: Mappi
         context_fallbacks=tuple(model.context_fallbacks),
         parameters=model.parameters,
         tags=tuple(model.tags),
+        hedge=_hedge(model.hedge),
         owner=found[0].provider,
     )
+
+
+def _hedge(settings: HedgeSettings | None) -> Hedge | None:
+    if settings is None:
+        return None
+    return Hedge(after_s=settings.after_s, allowance=Allowance(settings.share), same=settings.same)
 
 
 def _deployment(

@@ -132,4 +132,5 @@ def _partition(request: Request, last: Json, user_id: str | None, embedder: str)
     body = {name: value for name, value in request.body.items() if name not in OUT and value is not None}
     body["messages"] = [*request.body["messages"][:-1], last]
     who = (request.principal.tenant, request.extras.namespace, user_id)
-    return hashlib.sha256(_encode((who, request.model, request.fingerprint, embedder, body))).digest()
+    parts = (who, request.model, request.fingerprint, embedder, body)
+    return hashlib.sha256(_encode(parts if request.prompt_version is None else (*parts, request.prompt_version))).digest()

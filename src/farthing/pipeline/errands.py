@@ -115,7 +115,7 @@ def question_to(
     """
     again = _again(request, cache=cache, purpose=purpose, body=body)
     extras = msgspec.structs.replace(again.extras, route="off")
-    return msgspec.structs.replace(again, model=model, fingerprint=fingerprint, extras=extras, asked=None)
+    return msgspec.structs.replace(again, model=model, fingerprint=fingerprint, extras=extras, asked=None, prompt=None, prompt_version=None)
 
 
 def _again(request: Request, *, cache: str, purpose: str, body: Json) -> Request:

@@ -10,6 +10,7 @@ import msgspec
 
 from farthing.errors import ModelNotFound, NotAllowed, UpstreamError, UpstreamRateLimited, UpstreamRejected
 from farthing.ports import Provider
+from farthing.routing.hedging import Hedge
 from farthing.settings.shaping import ParameterSettings
 from farthing.types import Operation, Price, Principal, Request
 
@@ -66,6 +67,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """A name in the catalogue. `fallbacks` are names of others, tried in order when all deployments of this one have failed.
 
+    `hedge`: when it is asked twice at the same time; None: never.
     `context_fallbacks` are names of others for requests that are too long for this one (see `fitting`). `parameters` says what is sent
     instead of what the caller sent (see `shaping`); None: nothing is.
     """
@@ -78,6 +80,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     context_fallbacks: tuple[str, ...] = ()
     parameters: ParameterSettings | None = None
     tags: tuple[str, ...] = ()
+    hedge: Hedge | None = None
     owner: str = "farthing"
 
     @property

@@ -78,7 +78,7 @@ def _limited(body: Json, part: LimitSettings) -> Json:
         return body
     given = [name for name in LIMITS if body.get(name) is not None]
     name = part.name or (given[0] if given else _OLDER)
-    if given == [name] and body[name] == limit:
+    if body.get(name) == limit and not any(key in body for key in LIMITS if key != name):
         return body
     return _with_limit({key: value for key, value in body.items() if key not in LIMITS}, name, limit)
 

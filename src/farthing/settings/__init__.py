@@ -23,6 +23,8 @@ from farthing.settings.checks import (
     ValidatorCheckSettings,
 )
 from farthing.settings.config import AppConfigSettings, ConfigSettings
+from farthing.settings.hedging import HedgeSettings
+from farthing.settings.learned import ExploreSettings, LearnedSettings
 from farthing.settings.load import effective, load, load_text, masked, read_text
 from farthing.settings.modes import CeilingSettings, KeyModesSettings, ModesSettings, RungSettings
 from farthing.settings.names import nearest
@@ -68,6 +70,14 @@ from farthing.settings.sections import (
     SocketSettings,
     TelemetrySettings,
 )
+from farthing.settings.shaping import (
+    ChoicesSettings,
+    LimitSettings,
+    ParameterSettings,
+    StopSettings,
+    TemperatureSettings,
+    TopPSettings,
+)
 from farthing.settings.tree import Settings
 
 __all__ = [
@@ -84,6 +94,7 @@ __all__ = [
     "CacheSettings",
     "CeilingSettings",
     "CheckSettings",
+    "ChoicesSettings",
     "CompletionsSettings",
     "ConditionSettings",
     "ConfidenceCheckSettings",
@@ -93,7 +104,9 @@ __all__ = [
     "DeploymentSettings",
     "EmptyCheckSettings",
     "ExactCacheSettings",
+    "ExploreSettings",
     "GenerateSettings",
+    "HedgeSettings",
     "JsonSchemaCheckSettings",
     "JudgeCheckSettings",
     "JudgeClassSettings",
@@ -101,7 +114,9 @@ __all__ = [
     "KeyLimitSettings",
     "KeyModesSettings",
     "KeySettings",
+    "LearnedSettings",
     "LedgerSettings",
+    "LimitSettings",
     "LimitsSettings",
     "LiteLLMSettings",
     "LocalSettings",
@@ -110,6 +125,7 @@ __all__ = [
     "NamespaceSettings",
     "OpenAICompatibleSettings",
     "OpenVault",
+    "ParameterSettings",
     "PatternCheckSettings",
     "PriceSettings",
     "PromptSettings",
@@ -132,8 +148,11 @@ __all__ = [
     "ShadowSettings",
     "SocketSettings",
     "SpanSettings",
+    "StopSettings",
     "TelemetrySettings",
+    "TemperatureSettings",
     "TimeSettings",
+    "TopPSettings",
     "TruncatedCheckSettings",
     "ValidatorCheckSettings",
     "Vault",

@@ -86,7 +86,7 @@ class RepetitionCheckSettings(CheckSettings):
     hold: HoldBeginning = 200
     times: Annotated[int, Field(ge=3, le=1000)] = 8
     """How often something must come one after the other to be a loop."""
-    min_ratio: Annotated[float, Field(ge=0, le=1)] = 0.05
+    min_ratio: Annotated[float, Field(ge=0, le=1)] = 0.03
     """A text of 1,000 characters or more that packs (zlib) into a smaller share of its size than this is a loop; 0: never."""
 
 

@@ -9,11 +9,9 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from farthing.settings.basic import Count, Seconds, Section
 from farthing.settings.checks import AnyCheckSettings, models_named
+from farthing.settings.learned import LearnedSettings
 from farthing.settings.names import MODEL_NAME, must_be_one_of, nearest
 from farthing.settings.rules import RuleSettings, check_rules
-
-Quality = Annotated[float, Field(gt=0, le=1)]
-
 
 _WORDS = {True: "yes or on", False: "no or off"}
 
@@ -77,12 +75,6 @@ class CascadeSettings(Section):
 
     models: list[str] = []
     checks: Annotated[list[AnyCheckSettings], Field(max_length=32)] = []
-
-
-class LearnedSettings(Section):
-    """The trained router. `quality`: the share of the best model's quality that is kept; a request may ask for another one."""
-
-    quality: Quality = 0.95
 
 
 JUDGE, CASCADE, LEARNED = "judge", "cascade", "learned"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -19,7 +18,7 @@ _FILE: Final = Path(__file__).with_name("refusals.toml")
 _HEAD = 320
 _SHORT = 500
 _APOSTROPHES = "\u2019\u2018\u0060\u00b4"
-_STRAIGHT = str.maketrans(dict.fromkeys(_APOSTROPHES, "'") | {"\u201c": '"', "\u201d": '"', "\u00a0": " ", "\r": " ", "\n": " "})
+_STRAIGHT = str.maketrans(dict.fromkeys(_APOSTROPHES, "'") | {"*": None, "\u201c": '"', "\u201d": '"', "\u00a0": " ", "\r": " ", "\n": " "})
 _DECORATION = " \t*_#>\"'-\u00ab\u00bb\u2013\u2014\u2022"
 """What Markdown and quotes put before the first word."""
 
@@ -60,46 +59,37 @@ class _Words(msgspec.Struct, frozen=True, kw_only=True):
     """The patterns of `refusals.toml`."""
 
     declines: re.Pattern[str]
-    after_apology: re.Pattern[str]
-    apology: re.Pattern[str]
-    as_an_ai: re.Pattern[str]
+    declines_politely: re.Pattern[str]
     greeting: re.Pattern[str]
     goes_on: re.Pattern[str]
 
     def decline(self, head: str) -> bool:
         """Whether a refusal stands at the beginning, or behind what is polite to say before it."""
-        if self.declines.match(head):
-            return True
         greeting = self.greeting.match(head)
-        if greeting:
-            head = head[greeting.end() :]
-            if self.declines.match(head):
-                return True
-        for opening in (self.apology, self.as_an_ai, self.apology):
-            before = opening.match(head)
-            if before:
-                head = head[before.end() :]
-                if self.after_apology.match(head) or self.declines.match(head):
-                    return True
-        return False
+        heads = (head, head[greeting.end() :]) if greeting else (head,)
+        return any(self.declines.match(one) or self.declines_politely.match(one) for one in heads)
 
 
 @cache
 def _words() -> _Words:
     tree = tomllib.loads(_FILE.read_text(encoding="utf-8"))
     parts: dict[str, str] = tree["parts"]
+    openings: dict[str, str] = tree["openings"]
 
-    def compiled(patterns: Iterable[str]) -> re.Pattern[str]:
-        joined = "|".join(patterns)
+    def written_out(pattern: str) -> str:
         for name, part in parts.items():
-            joined = joined.replace(f"<{name}>", part)
-        return re.compile(joined)
+            pattern = pattern.replace(f"<{name}>", part)
+        return pattern
 
-    unless = f"(?!.{{0,30}}\\b{parts['good_news']}\\b)"
+    declines = written_out("|".join(pattern for language in tree["declines"].values() for pattern in language))
+    after = written_out("|".join(tree["after_apology"]["english"]))
+    apology, as_an_ai = openings["apology"], openings["as_an_ai"]
+    before = f"(?:{apology}(?:{as_an_ai})?|{as_an_ai}(?:{apology})?)"
     return _Words(
-        declines=compiled(pattern for language in tree["declines"].values() for pattern in language),
-        after_apology=compiled([f"{unless}(?:{'|'.join(tree['after_apology']['english'])})"]),
-        **{name: compiled([pattern]) for name, pattern in tree["openings"].items()},
+        declines=re.compile(declines),
+        declines_politely=re.compile(f"{before}(?:(?!.{{0,30}}\\b{parts['good_news']}\\b)(?:{after})|{declines})"),
+        greeting=re.compile(openings["greeting"]),
+        goes_on=re.compile(openings["goes_on"]),
     )
 
 
