@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -44,7 +45,7 @@ def house(*said: str | None, learnt: str | None = "mid", **more: object) -> Hous
     return House({"routers": {"auto": {**ALL, **more}}}, ask=Said(*said), learned=Learnt(learnt))
 
 
-async def chosen(a_house: House, **facts: object) -> Choice:
+async def chosen(a_house: House, **facts: Any) -> Choice:
     choice = await a_house.stage.choose(request(**facts))
     assert choice is not None
     return choice
