@@ -126,12 +126,13 @@ def body_of(state: ModeState) -> Json:
 
 
 def body_after(before: Mapping[str, object], state: ModeState, best: str) -> Json:
-    """The body for a state where another one was: with the field of the short form where that had it, for those who read only that."""
+    """The body for a state where another one was. With the field of the short form where that had it, and what others keep beside it."""
     if FLAG not in before:
         return body_of(state)
     total = state.entries.get(TOTAL)
     rest = ModeState(entries={scope: entry for scope, entry in state.entries.items() if scope != TOTAL}, pins=state.pins)
-    return {FLAG: total.mode if total else best, **body_of(rest)}
+    kept = {name: value for name, value in before.items() if name not in ModeState.__struct_fields__}
+    return {**kept, FLAG: total.mode if total else best, **body_of(rest)}
 
 
 def state_of(body: Mapping[str, object], at: datetime | None = None) -> ModeState:
