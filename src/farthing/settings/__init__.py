@@ -9,6 +9,7 @@ from farthing.settings.cache import (
     SemanticCacheSettings,
     ShadowSettings,
 )
+from farthing.settings.cloudwatch import CloudWatchSettings
 from farthing.settings.config import AppConfigSettings, ConfigSettings
 from farthing.settings.load import effective, load, load_text, masked, read_text
 from farthing.settings.modes import CeilingSettings, KeyModesSettings, ModesSettings, RungSettings
@@ -54,6 +55,7 @@ __all__ = [
     "BudgetSettings",
     "CacheSettings",
     "CeilingSettings",
+    "CloudWatchSettings",
     "CompletionsSettings",
     "ConfigSettings",
     "CooldownSettings",
