@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from farthing.cli import budgets, cache, keys, mode, models, reload, report, requests, retention, settings, up
+from farthing.cli import budgets, cache, keys, mode, models, reload, report, requests, retention, route, settings, up
 from farthing.errors import FarthingError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.add_typer(cache.app, name="cache")
 app.add_typer(mode.app, name="mode")
 app.add_typer(requests.app, name="requests")
 app.add_typer(retention.app, name="retention")
+app.add_typer(route.app, name="route")
 app.add_typer(settings.app, name="settings")
 
 
