@@ -11,6 +11,7 @@ from farthing.app_catalogue import LOCAL, catalogue_of, embedder_of, models_of, 
 from farthing.app_learning import Learning
 from farthing.app_routing import Routing, router_names
 from farthing.app_stores import Stores
+from farthing.aws.cloudwatch import CloudWatch
 from farthing.background import Background
 from farthing.budgets import Budget
 from farthing.cipher import Cipher, open_cipher
@@ -60,6 +61,7 @@ from farthing.spend.account import Account
 from farthing.spend.admission import Admission
 from farthing.spend.budget_book import BudgetBook
 from farthing.spend.calls import ModelCalls
+from farthing.spend.hourly import HourlySpend
 from farthing.spend.journal import Journal
 from farthing.spend.leases import Leases
 from farthing.spend.lengths import Lengths
@@ -153,6 +155,7 @@ class Farthing:
             worker=runtime.worker,
             anonymous_per_minute=settings.ledger.unauthenticated_rows_per_minute,
         )
+        self._cloudwatch = CloudWatch(settings.telemetry.cloudwatch, HourlySpend(stores.ledger))
         self.asgi = self._gateway()
         self._register_gauges()
 
@@ -322,6 +325,8 @@ class Farthing:
         start("transcripts", self._transcripts.run)
         start("old transcripts", self._transcripts.prune)
         start("metrics", partial(self._metrics.run, self._metrics_dir / f"metrics-{self._runtime.worker}.json", _METRICS_EVERY_S))
+        if self._settings.telemetry.cloudwatch.mode != "off":
+            start("CloudWatch", self._cloudwatch.run)
         if not self._local_up:
             start("local model", self._await_local)
 
