@@ -21,7 +21,6 @@ from caching.questions import texts
 from farthing.caching.audits import AuditSettings
 from farthing.caching.bookkeeper import Bookkeeper, NewQuestion
 from farthing.caching.entry import Entry
-from farthing.pipeline.errands import Errands
 from farthing.caching.finder import Finder
 from farthing.caching.judgement import Judgement
 from farthing.caching.looks import Looks
@@ -33,6 +32,7 @@ from farthing.caching.verifier import Verifier
 from farthing.inprocess.cache_records import InProcessCacheRecords
 from farthing.inprocess.questions import InProcessQuestions
 from farthing.inprocess.stores import InProcessAnswers, InProcessChanges
+from farthing.pipeline.errands import Errands
 from farthing.providers.local.embedder import OnnxEmbedder
 from farthing.providers.local.weights import MINILM, locate, locate_tokenizer
 from farthing.settings import CacheSettings

@@ -6,30 +6,38 @@ from importlib.util import find_spec
 
 import msgspec
 
+from farthing.aws.appconfig import AppConfig
 from farthing.errors import SettingsError
+from farthing.inprocess.config_file import FileConfig
 from farthing.ports import (
     AnswerStore,
     BudgetStore,
     CacheRecords,
     Changes,
+    ConfigStore,
     KeyStore,
     LedgerStore,
+    OutcomeStore,
     QuestionStore,
     RequestRecords,
     ResponseStore,
     RetentionStore,
+    RouterStore,
 )
 from farthing.postgres.answers import PostgresAnswers
 from farthing.postgres.budgets import PostgresBudgets
 from farthing.postgres.cache_records import PostgresCacheRecords
 from farthing.postgres.changes import PostgresChanges
+from farthing.postgres.config import PostgresConfig
 from farthing.postgres.keys import PostgresKeys
 from farthing.postgres.ledger import PostgresLedger
+from farthing.postgres.outcomes import PostgresOutcomes
 from farthing.postgres.pool import Database
 from farthing.postgres.questions import PostgresQuestions
 from farthing.postgres.requests import PostgresRequests
 from farthing.postgres.responses import PostgresResponses
 from farthing.postgres.retention import PostgresRetention
+from farthing.postgres.routers import PostgresRouters
 from farthing.settings import Settings
 
 
@@ -45,7 +53,10 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     responses: ResponseStore
     retention: RetentionStore
     requests: RequestRecords
+    routers: RouterStore
+    outcomes: OutcomeStore
     changes: Changes | None
+    config: ConfigStore
     database: Database | None = None
 
 
@@ -67,9 +78,21 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         responses=PostgresResponses(database),
         retention=PostgresRetention(database),
         requests=PostgresRequests(database),
+        routers=PostgresRouters(database),
+        outcomes=PostgresOutcomes(database),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
+        config=_config(settings, database),
         database=database,
     )
+
+
+def _config(settings: Settings, database: Database) -> ConfigStore:
+    chosen = settings.config
+    if chosen.store == "file":
+        return FileConfig(chosen.path or settings.data / "config", poll_s=chosen.poll_s)
+    if chosen.store == "appconfig":
+        return AppConfig(chosen.appconfig)
+    return PostgresConfig(database, poll_s=chosen.poll_s)
 
 
 def check_redis(settings: Settings) -> None:

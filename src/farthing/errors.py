@@ -21,6 +21,7 @@
     ├── Unavailable               503  unavailable          a dependency of ours is away (database, local model)
     ├── UpstreamError             what a provider did
     │   ├── UpstreamRejected      its own 4xx status, type and code: the request, not the provider, is at fault
+    │   │   └── UpstreamContextExceeded 400  context_length_exceeded  it is too long for the model
     │   ├── UpstreamRateLimited   429  rate_limit_exceeded
     │   ├── UpstreamRefusedUs     502  upstream_credentials (its 401/403: our key, not the caller's)
     │   ├── UpstreamUnavailable   502  upstream_unavailable (cannot connect, connection lost, 5xx)
@@ -263,6 +264,21 @@ class UpstreamRejected(UpstreamError):
         """The provider's own status and error object."""
         status, error = super().wire()
         return self.upstream_status or status, error
+
+
+class UpstreamContextExceeded(UpstreamRejected):
+    """The request, with the answer that it allows, is longer than the model's context. Another model may have room for it.
+
+    The code is OpenAI's, whatever the provider called it: clients look for it.
+    """
+
+    status = 400
+    code = "context_length_exceeded"
+
+    def wire(self) -> tuple[int, dict[str, object]]:
+        """The provider's own status and words, with OpenAI's code."""
+        status, error = super().wire()
+        return status, {**error, "code": self.code}
 
 
 class UpstreamRateLimited(UpstreamError):

@@ -7,6 +7,7 @@ import msgspec
 from farthing.caching.exact import ExactCache
 from farthing.caching.semantic import SemanticCache
 from farthing.pipeline.stage import Next, Stage, compose
+from farthing.prompts.stage import Prompts
 from farthing.retention.recorder import Recorder
 from farthing.routing.dispatch import Dispatch
 from farthing.spend.account import Account
@@ -19,6 +20,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
 
     account: Account
     mode: Stage | None
+    prompt: Prompts
     admission: Admission
     recorder: Recorder
     exact: ExactCache | None
@@ -32,14 +34,15 @@ def request_flow(parts: Parts) -> Next:
     """Put the stages together.
 
     `account` wraps all, so that each request is in the ledger once, whatever happens. `mode` says how much may be done for it.
-    `admission` holds keys to their limits. `recorder` keeps the texts of tenants that want it, whatever answers them. The caches answer
-    before anything is paid for: `exact` the same request again, `semantic` the same question in other words. `route` chooses the models
-    for what they cannot answer; that waits in `calls` for the worker to have a hand free. `dispatch` owns attempts, checks, fallback and
-    cancellation.
+    `prompt` puts the text that it names in front. `admission` holds keys to their limits. `recorder` keeps the texts of tenants that want
+    it, whatever answers them. The caches answer before anything is paid for: `exact` the same request again, `semantic` the same question
+    in other words. `route` chooses the models for what they cannot answer; that waits in `calls` for the worker to have a hand free.
+    `dispatch` owns attempts, checks, fallback and cancellation.
     """
     stages: list[Stage | None] = [
         parts.account,
         parts.mode,
+        parts.prompt,
         parts.admission,
         parts.recorder,
         parts.exact,

@@ -65,7 +65,7 @@ class Snapshot(Generic[Record]):
         head = Head(name=self._name, version=self._version, at=utc_now(), records=count, sha256=hashlib.sha256(body).hexdigest())
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _replace(self.path, _encoder.encode(head) + b"\n" + body)
+            replace_file(self.path, _encoder.encode(head) + b"\n" + body)
         except OSError as error:
             _log.warning("the snapshot %s could not be written: %s", self.path, error.strerror or error)
             return False
@@ -107,7 +107,7 @@ class Snapshot(Generic[Record]):
         return Saved(records=self._decode(body), at=head.at)
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """Put a file in the place of another so that readers, and a power cut, see one of the two. Raises OSError."""
     draft = path.with_name(f"{path.name}.{new_id()}.new")
     try:

@@ -135,6 +135,8 @@ class ExactCache:
         return answer
 
     def _keep(self, request: Request, key: bytes, answer: Answer, completion: Completion) -> Entry | None:
+        if answer.checks not in {None, "passed"}:
+            return None
         entry = make_entry(
             completion,
             model=answer.model or request.model,

@@ -1,6 +1,7 @@
 """The key of the exact cache: what changes an answer is in, what does not is out.
 
-In: tenant, namespace, operation, the model asked for and what the settings map it to, and every field of the body, known or not, but
+In: tenant, namespace, operation, the model asked for and what the settings map it to, the version of the prompt that was put in (its
+other variants are not in the body), and every field of the body, known or not, but
 for those below. Two bodies that differ only in white space between JSON tokens, order of object keys or escaping are the same.
 
 Out, because they say how the answer travels or who pays and not what it is: `stream`, `stream_options`, `user`, `safety_identifier`,
@@ -38,7 +39,7 @@ def exact_key(request: Request) -> bytes:
     body = {name: value for name, value in request.body.items() if name not in OUT and value is not None}
     who = request.principal.tenant
     parts = (who, request.extras.namespace, request.operation, request.model, request.fingerprint, body)
-    return hashlib.sha256(_encode(parts)).digest()
+    return hashlib.sha256(_encode(parts if request.prompt_version is None else (*parts, request.prompt_version))).digest()
 
 
 def temperature(request: Request) -> float:

@@ -19,10 +19,11 @@ from farthing.caching.keys import OUT, temperature
 from farthing.caching.personal import is_personal
 from farthing.ports import Encoded
 from farthing.settings import CacheSettings
-from farthing.types import Json, Operation, Request
+from farthing.types import ANSWER, Json, Operation, Request
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _SHORTEST = 3
+_ASKED_BY_SOMEBODY = frozenset({ANSWER, "refresh"})
 _ORDERS_TO_THE_CACHE = re.compile(
     r"\b(?:ignore|disregard|forget|bypass|skip|override)\b[^.?!\n]{0,40}\b(?:cached?|caching|previous|prior|above|earlier|instructions?)\b",
     re.IGNORECASE,
@@ -80,6 +81,7 @@ def _unfit(request: Request, max_temperature: float) -> str | None:
     messages = body.get("messages")
     last = messages[-1] if isinstance(messages, list) and messages else None
     reasons = (
+        (request.purpose not in _ASKED_BY_SOMEBODY, "it is a question of our own"),
         (request.operation is not Operation.CHAT, "it is not a chat"),
         (
             temperature(request) > max_temperature,
@@ -130,4 +132,5 @@ def _partition(request: Request, last: Json, user_id: str | None, embedder: str)
     body = {name: value for name, value in request.body.items() if name not in OUT and value is not None}
     body["messages"] = [*request.body["messages"][:-1], last]
     who = (request.principal.tenant, request.extras.namespace, user_id)
-    return hashlib.sha256(_encode((who, request.model, request.fingerprint, embedder, body))).digest()
+    parts = (who, request.model, request.fingerprint, embedder, body)
+    return hashlib.sha256(_encode(parts if request.prompt_version is None else (*parts, request.prompt_version))).digest()

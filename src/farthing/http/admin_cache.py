@@ -62,11 +62,17 @@ class CacheDoors:
     """`chat_models` are those that a principal may use, the first one for who names none."""
 
     def __init__(
-        self, control: CacheControl, admit: Admit, chat_models: Callable[[Principal], list[str]], settings: ServerSettings
+        self,
+        control: CacheControl,
+        admit: Admit,
+        chat_models: Callable[[Principal], list[str]],
+        put_prompt: Callable[[Request], None],
+        settings: ServerSettings,
     ) -> None:
         self._control = control
         self._admit = admit
         self._chat_models = chat_models
+        self._put_prompt = put_prompt
         self._settings = settings
 
     def routes(self) -> list[Route]:
@@ -114,11 +120,12 @@ class CacheDoors:
             operation=Operation.CHAT,
             body=body,
             model=typed.model,
-            fingerprint=self._admit(typed.model, who, Operation.CHAT),
             extras=extras,
             started_ns=time.perf_counter_ns(),
             lifeline=Lifeline(None),
         )
+        self._put_prompt(asking)
+        asking.fingerprint = self._admit(asking)
         return json_response(await self._control.explain(asking))
 
     async def _hear(self, request: HttpRequest) -> Response:

@@ -11,7 +11,10 @@ from farthing import __version__
 from farthing.http.admin_budgets import NewBudget
 from farthing.http.admin_cache import Explain, Flush, Opinion
 from farthing.http.admin_keys import NewKey
+from farthing.http.admin_modes import NewMode, NewPin
 from farthing.http.admin_retention import NewRetention
+from farthing.http.admin_route import ExplainRoute
+from farthing.http.admin_routers import NewVersion, Promote, RouterOpinion
 from farthing.http.asgi import Receive, Scope, Send, send_whole
 from farthing.http.generate_types import GenerateBody
 from farthing.http.messages_types import CountBody, MessagesBody
@@ -55,6 +58,7 @@ _ERRORS = {
     "404": "No such model, key or door.",
     "405": "Not with this method.",
     "408": "The body did not arrive in time.",
+    "409": "Somebody else has changed it in between.",
     "413": "The body is too large.",
     "429": "A limit of the key (see x-farthing-limit) or the provider's; see retry-after.",
     "502": "No deployment answered.",
@@ -67,7 +71,8 @@ _ERRORS = {
 def document() -> bytes:
     """The encoded document."""
     spending = [ChatBody, EmbeddingsBody, ResponsesBody, CompletionBody, MessagesBody, CountBody, GenerateBody]
-    bodies = [*spending, NewKey, NewBudget, NewRetention, Flush, Explain, Opinion, Extras]
+    changes = [NewKey, NewBudget, NewRetention, NewMode, NewPin, NewVersion, Promote]
+    bodies = [*spending, *changes, Flush, Explain, ExplainRoute, Opinion, RouterOpinion, Extras]
     _, components = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
     for name in (body.__name__ for body in spending):
         components[name]["properties"]["farthing"] = {"anyOf": [{"$ref": "#/components/schemas/Extras"}, {"type": "null"}]}
@@ -99,9 +104,27 @@ def document() -> bytes:
         "/admin/v1/cache/verdicts": {"post": _operation("Say whether a cached answer was right", "Opinion")},
         "/admin/v1/cache/stats": {"get": _operation("How the caches do")},
         "/admin/v1/cache/hits": {"get": _operation("List the requests that a cached answer went to", query=["tenant", "question"])},
+        "/admin/v1/mode": {
+            "get": _operation("Show the modes", query=["scope"]),
+            "put": _operation("Set a mode", "NewMode"),
+        },
+        "/admin/v1/mode/pins": {"post": _operation("Pin a scope to a mode", "NewPin")},
+        "/admin/v1/mode/pins/{scope}": {"delete": _operation("Take a pin away", path="scope", query=["reason", "version"])},
+        "/admin/v1/mode/history": {"get": _operation("List who changed the modes, when and why", query=["limit"])},
         "/admin/v1/report": {"get": _operation("What was spent and saved", query=["since", "until", "by", "tenant"])},
+        "/admin/v1/route/explain": {"post": _operation("Explain which model a request would go to", "ExplainRoute")},
         "/admin/v1/requests": {"get": _operation("List requests", query=["tenant", "user", "since", "until", "limit"])},
         "/admin/v1/requests/{id}": {"get": _operation("Show a request and its texts", path="id")},
+        "/admin/v1/routers": {"get": _operation("List trained routers")},
+        "/admin/v1/routers/verdicts": {"post": _operation("Say how good the answer to a routed request was", "RouterOpinion")},
+        "/admin/v1/routers/{name}/versions": {
+            "post": _operation("Add a version of a trained router", "NewVersion", path="name", status="201")
+        },
+        "/admin/v1/routers/{name}/promote": {"post": _operation("Let a version of a router decide", "Promote", path="name")},
+        "/admin/v1/routers/{name}/promoted": {"get": _operation("Retrieve the version of a router that decides", path="name")},
+        "/admin/v1/routers/{name}/outcomes": {
+            "get": _operation("List what a router can be trained on", path="name", query=["tenant", "limit", "before"])
+        },
         "/admin/v1/tenants/{tenant}/retention": {
             "get": _operation("Show whether texts are kept", path="tenant"),
             "put": _operation("Set whether texts are kept", "NewRetention", path="tenant"),

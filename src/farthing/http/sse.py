@@ -103,5 +103,6 @@ class ChatEvents:
 
 
 def cost_comment(answer: Answer) -> bytes:
-    """What a stream cost, as a comment, which clients skip."""
-    return f": farthing cost-usd={dollars(answer.cost_microusd)} saved-usd={dollars(answer.saved_microusd)}\n\n".encode()
+    """What a stream cost, and what the checks said of it, as a comment, which clients skip."""
+    checks = f" checks={answer.checks}" if answer.checks else ""
+    return f": farthing cost-usd={dollars(answer.cost_microusd)} saved-usd={dollars(answer.saved_microusd)}{checks}\n\n".encode()

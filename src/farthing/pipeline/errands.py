@@ -1,7 +1,8 @@
-"""Model calls that nobody waits for: a new answer for a stale one, a second look at a hit, a judge's opinion.
+"""Model calls on our own account: a new answer for a stale one, a second look at a hit, a judge's opinion.
 
 An errand passes the stages from the account on: it is in the ledger under its purpose, within the budgets of the key on whose behalf it
-is done, and among the model calls of its worker. It is never worth delaying anybody: when too many are under way, it is left out.
+is done, and among the model calls of its worker. Most are waited for by nobody; a question that a request waits for has a deadline. It
+is never worth delaying anybody: when too many are under way, it is left out.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Literal
 
 import msgspec
 
@@ -29,7 +32,7 @@ class Errands:
         self._most = most
         self._timeout_s = timeout_s
         self._flow: Next | None = None
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Task[Answer | None]] = set()
         self.skipped = 0
 
     def begin(self, flow: Next) -> None:
@@ -42,22 +45,48 @@ class Errands:
             self.skipped += 1
             done(None)
             return False
-        self._under_way.add(asyncio.get_running_loop().create_task(self._run(self._flow, request, done)))
+        task = asyncio.get_running_loop().create_task(self._run(self._flow, request))
+        request.lifeline = Lifeline(task)
+        self._under_way.add(task)
+        task.add_done_callback(partial(self._ended, done))
         return True
 
-    async def _run(self, flow: Next, request: Request, done: Done) -> None:
-        answer = None
-        task = asyncio.current_task()
-        assert task is not None
-        request.lifeline = Lifeline(task)
+    async def ask(self, request: Request, timeout_s: float) -> Answer | None:
+        """An errand whose answer is waited for. None: there was none within `timeout_s`, for whatever reason.
+
+        Whoever stops waiting, at the deadline or because the request was cancelled, lets go of the errand: it goes on only while another
+        one waits for the same answer.
+        """
+        landed: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
+
+        def done(answer: Answer | None) -> None:
+            if not landed.done():
+                landed.set_result(answer)
+
+        self.send(request, done)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.shield(landed)
+        except TimeoutError:
+            return None
+        finally:
+            if not landed.done():
+                request.lifeline.release()
+
+    async def _run(self, flow: Next, request: Request) -> Answer | None:
         try:
             async with asyncio.timeout(self._timeout_s):
-                answer = await flow(request)
+                return await flow(request)
         except (FarthingError, TimeoutError) as error:
             _log.debug("an errand (%s) came to nothing: %s", request.purpose, error)
-        finally:
-            self._under_way.discard(task)
-            done(answer)
+            return None
+
+    def _ended(self, done: Done, task: asyncio.Task[Answer | None]) -> None:
+        self._under_way.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            _log.error("an errand failed", exc_info=error)
+        done(None if task.cancelled() or error is not None else task.result())
 
     async def close(self) -> None:
         """Cancel what is under way, and wait for it."""
@@ -77,9 +106,16 @@ def second_look(request: Request) -> Request:
     return _again(request, cache="off", purpose="verify", body=request.body)
 
 
-def question_to(model: str, body: Json, request: Request) -> Request:
-    """A question of our own to a model, on behalf of whoever sent the request."""
-    return msgspec.structs.replace(_again(request, cache="off", purpose="verify", body=body), model=model, fingerprint="")
+def question_to(
+    model: str, body: Json, request: Request, *, purpose: str = "verify", cache: Literal["on", "off"] = "off", fingerprint: str = ""
+) -> Request:
+    """A question of our own to a model, on behalf of whoever sent the request. No router has a say in who answers it.
+
+    `purpose` is its name in the ledger. With `cache` on, the exact cache may answer it; `fingerprint` is then the model's in the catalogue.
+    """
+    again = _again(request, cache=cache, purpose=purpose, body=body)
+    extras = msgspec.structs.replace(again.extras, route="off")
+    return msgspec.structs.replace(again, model=model, fingerprint=fingerprint, extras=extras, asked=None, prompt=None, prompt_version=None)
 
 
 def _again(request: Request, *, cache: str, purpose: str, body: Json) -> Request:
@@ -94,6 +130,7 @@ def _again(request: Request, *, cache: str, purpose: str, body: Json) -> Request
         recorded=False,
         over_budget=False,
         purpose=purpose,
+        choice=None,
         traceparent=None,
         lifeline=Lifeline(None),
         quotas=None,

@@ -119,10 +119,14 @@ class Meter(Protocol):
     """Turns what happened into money and ledger entries. Never blocks and never raises."""
 
     def attempt(self, request: Request, attempt: Attempt) -> tuple[int, int]:
-        """Record a dispatch attempt. Returns (cost, saved) in micro-dollars; saved is negative when the fallback cost more."""
+        """Record a dispatch attempt. Returns (cost, saved) in micro-dollars; saved is negative when the fallback cost more.
+
+        Of an attempt whose answer a check rejected, `saved` is what that answer would save if it were given after all; the ledger takes
+        the cost off the savings until then.
+        """
 
     def outcome(self, request: Request, answer: Answer | None, error: FarthingError | None) -> None:
-        """Record a request that no attempt settled: a cache hit, or an error before any dispatch."""
+        """Record a request that no attempt settled: a cache hit, an error before any dispatch, or an earlier attempt's answer."""
 
 
 class RequestRecords(Protocol):

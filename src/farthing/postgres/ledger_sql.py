@@ -43,6 +43,7 @@ FIELDS: tuple[tuple[str, str, str | None], ...] = (
     ("status", "integer", "200"),
     ("error", "text", None),
     ("worker", "text", None),
+    ("checks", "text", None),
 )
 """The fields of `LedgerEntry`: name, type, and what an entry written by an older version without the field is given."""
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from farthing.errors import (
+    UpstreamContextExceeded,
     UpstreamError,
     UpstreamMalformed,
     UpstreamRateLimited,
@@ -22,6 +23,7 @@ from farthing.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from farthing.providers.contexts import says_too_long
 from farthing.providers.wire import STATUS_ERRORS, excerpt, retry_after, text
 from farthing.types import Json, new_id
 
@@ -175,6 +177,8 @@ def error_of(name: str, status: int, headers: Mapping[str, str], data: bytes) ->
         kind = UpstreamRejected if _REJECTED <= status < _FAILED else UpstreamUnavailable if status >= _FAILED else UpstreamMalformed
     if kind is UpstreamRejected and said and _OUR_CREDIT in said:
         kind = UpstreamRefusedUs
+    if kind is UpstreamRejected and says_too_long(said):
+        kind = UpstreamContextExceeded
     named = headers.get("request-id")
     suffix = f" (request-id {text(named)})" if named else ""
     if kind is UpstreamRefusedUs:
@@ -196,9 +200,11 @@ def error_inside(name: str, body: Json) -> UpstreamError:
         return _refused_us(name, f"{called} inside a 200", None)
     named = text(body.get("request_id"))
     said = text(fields.get("message")) or f"{name} answered an error inside a 200"
+    if kind is UpstreamRejected and says_too_long(said):
+        kind = UpstreamContextExceeded
     return kind(
         f"{said} (request-id {named})" if named else said,
-        upstream_status=_REJECTED if kind is UpstreamRejected else None,
+        upstream_status=_REJECTED if issubclass(kind, UpstreamRejected) else None,
         upstream_type=called,
     )
 

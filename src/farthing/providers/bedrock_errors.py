@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import msgspec
 
 from farthing.errors import (
+    UpstreamContextExceeded,
     UpstreamError,
     UpstreamMalformed,
     UpstreamRateLimited,
@@ -19,6 +20,7 @@ from farthing.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from farthing.providers.contexts import says_too_long
 from farthing.providers.wire import STATUS_ERRORS, excerpt, retry_after, text
 
 
@@ -96,6 +98,8 @@ def _made(
             f"{name} refused the credentials in Farthing's settings ({why}); the operator must mend providers.{name}",
             upstream_status=status,
         )
+    if kind is UpstreamRejected and says_too_long(said):
+        kind = UpstreamContextExceeded
     return kind(said, upstream_status=status, upstream_code=called, retry_after_s=retry_after_s)
 
 

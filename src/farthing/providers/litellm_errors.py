@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from farthing.errors import (
+    UpstreamContextExceeded,
     UpstreamError,
     UpstreamMalformed,
     UpstreamRateLimited,
@@ -49,7 +50,7 @@ OWN: Mapping[str, type[UpstreamError]] = {
     "NotFoundError": UpstreamRejected,
     "UnprocessableEntityError": UpstreamRejected,
     "UnsupportedParamsError": UpstreamRejected,
-    "ContextWindowExceededError": UpstreamRejected,
+    "ContextWindowExceededError": UpstreamContextExceeded,
     "RejectedRequestError": UpstreamRejected,
     "ContentPolicyViolationError": UpstreamRejected,
     "RateLimitError": UpstreamRateLimited,
@@ -80,7 +81,7 @@ def translated(name: str, error: Exception) -> UpstreamError:
     kind = next((found for one in chain if (found := _named(one, OWN))), UpstreamUnavailable)
     if kind is UpstreamRefusedUs:
         return kind(f"{name} refused the credentials in Farthing's settings; the operator must mend providers.{name}")
-    return kind(f"{name} (by LiteLLM): {_said(error)}", upstream_status=400 if kind is UpstreamRejected else None)
+    return kind(f"{name} (by LiteLLM): {_said(error)}", upstream_status=400 if issubclass(kind, UpstreamRejected) else None)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

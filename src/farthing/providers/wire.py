@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from farthing.errors import (
+    UpstreamContextExceeded,
     UpstreamError,
     UpstreamMalformed,
     UpstreamRateLimited,
@@ -24,6 +25,7 @@ from farthing.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from farthing.providers.contexts import says_too_long
 from farthing.types import Json, new_id
 
 _decode = msgspec.json.Decoder().decode
@@ -188,6 +190,8 @@ def error_of(name: str, status: int, headers: Mapping[str, str], data: bytes) ->
             upstream_status=status,
         )
     said = text(fields.get("message")) or f"{name} answered status {status}: {excerpt(data)}"
+    if kind is UpstreamRejected and says_too_long(said, text(fields.get("code")), text(fields.get("type"))):
+        kind = UpstreamContextExceeded
     return kind(
         said,
         upstream_status=status,
@@ -206,8 +210,11 @@ def error_inside(name: str, error: Any) -> UpstreamError:
     kind = STATUS_ERRORS.get(status or 0, UpstreamUnavailable)
     if kind is UpstreamRefusedUs:
         kind = UpstreamUnavailable
+    said = text(fields.get("message")) or f"{name} answered an error inside a 200"
+    if kind is UpstreamUnavailable and says_too_long(said, text(code), text(fields.get("type"))):
+        kind, status = UpstreamContextExceeded, None
     return kind(
-        text(fields.get("message")) or f"{name} answered an error inside a 200",
+        said,
         upstream_status=status,
         upstream_type=text(fields.get("type")),
         upstream_code=text(code),

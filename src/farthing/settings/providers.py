@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from farthing.settings.basic import Count, Seconds, Section, Usd
+from farthing.settings.hedging import HedgeSettings
+from farthing.settings.shaping import ParameterSettings
 
 
 class PriceSettings(Section):
@@ -186,8 +188,22 @@ class ModelSettings(Section):
     """Other catalogue names, tried in order when every deployment has failed before its first token."""
     kind: Literal["chat", "embeddings"] = "chat"
     context_tokens: Count | None = None
+    context_fallbacks: list[str] = []
+    """Other catalogue names, with larger contexts, in order: a request that is too long for this model goes to the first that it fits."""
+    family: Annotated[str, Field(pattern=r"^[a-z0-9._-]{1,32}$")] | None = None
+    """Which variant of a prompt it gets. Guessed from the upstream model's name unless set: claude, gpt, llama, gemma, mistral, …"""
+    parameters: ParameterSettings | None = None
+    """What is sent to it instead of what the caller sent."""
     tags: list[str] = []
     price: PriceSettings | None = None
+    hedge: HedgeSettings | None = None
+
+    @model_validator(mode="after")
+    def _parameters_fit(self) -> ModelSettings:
+        if self.kind == "embeddings" and self.parameters is not None and self.parameters.only_for_chat:
+            msg = "parameters: embeddings have only `drop` and `set`"
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _one_way(self) -> ModelSettings:

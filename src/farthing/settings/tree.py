@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
 
@@ -10,7 +9,11 @@ from pydantic import model_validator
 
 from farthing.settings.basic import Section
 from farthing.settings.cache import CacheSettings
+from farthing.settings.config import ConfigSettings
+from farthing.settings.contexts import check_context_fallbacks
 from farthing.settings.modes import ModesSettings
+from farthing.settings.names import MODEL_NAME, must_be_one_of
+from farthing.settings.prompts import PROMPT_NAME, PromptSettings
 from farthing.settings.providers import AnyProviderSettings, AwsSettings, LocalSettings, ModelSettings
 from farthing.settings.routing import RoutingSettings
 from farthing.settings.sections import (
@@ -40,6 +43,7 @@ class Settings(Section):
     local: LocalSettings = LocalSettings()
     providers: dict[str, AnyProviderSettings] = {}
     models: dict[str, ModelSettings] = {}
+    prompts: dict[str, PromptSettings] = {}
     cache: CacheSettings = CacheSettings()
     keys: KeySettings = KeySettings()
     ledger: LedgerSettings = LedgerSettings()
@@ -50,6 +54,7 @@ class Settings(Section):
     generate: GenerateSettings = GenerateSettings()
     routing: RoutingSettings = RoutingSettings()
     modes: ModesSettings = ModesSettings()
+    config: ConfigSettings = ConfigSettings()
     retention: RetentionSettings = RetentionSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     aws: AwsSettings = AwsSettings()
@@ -69,39 +74,51 @@ class Settings(Section):
     def _names_meet(self) -> Settings:
         local = {"local"} if self.local.enabled else set()
         for name, model in self.models.items():
-            if not re.fullmatch(r"[A-Za-z0-9._:/@-]{1,128}", name):
-                msg = f"models.{name}: a model name has 1 to 128 letters, digits and . _ : / @ -"
-                raise ValueError(msg)
-            used = [model.provider] if model.provider else [d.provider for d in model.deployments]
-            for provider in used:
-                must_be_one_of(f"models.{name}.provider", provider, set(self.providers) | local)
-            for fallback in model.fallbacks:
-                must_be_one_of(f"models.{name}.fallbacks", fallback, set(self.models) | ({"local"} if local else set()))
-                kind = self.models[fallback].kind if fallback in self.models else "chat"
-                if kind != model.kind:
-                    msg = f"models.{name}.fallbacks: {fallback!r} is for {kind}, {name!r} for {model.kind}"
-                    raise ValueError(msg)
+            self._check_model(name, model, local)
         chat = {name for name, model in self.models.items() if model.kind == "chat"} | local
         if self.budgets.free_model is not None:
             must_be_one_of("budgets.free_model", self.budgets.free_model, chat)
+        for where, chosen in self.generate.named().items():
+            must_be_one_of(where, chosen, chat | set(self.routing.routers))
         judge = {} if self.cache.semantic.judge.model is None else {"cache.semantic.judge.model": self.cache.semantic.judge.model}
         ceilings = {f"modes.ladder.{name}.model": rung.model for name, rung in self.modes.ladder.items() if rung.model is not None}
-        for where, chosen in {**self.generate.named(), **ceilings, **judge}.items():
+        for where, chosen in {**ceilings, **judge}.items():
             must_be_one_of(where, chosen, chat)
+        self.routing.check_names(chat, set(self.models) | local | ({"local-embeddings"} if local else set()))
         if "local" in self.providers:
             msg = "providers.local: the name belongs to the embedded models (see the section local)"
             raise ValueError(msg)
         return self
 
+    def _check_model(self, name: str, model: ModelSettings, local: set[str]) -> None:
+        if not MODEL_NAME.fullmatch(name):
+            msg = f"models.{name}: a model name has 1 to 128 letters, digits and . _ : / @ -"
+            raise ValueError(msg)
+        for provider in [model.provider] if model.provider else [d.provider for d in model.deployments]:
+            must_be_one_of(f"models.{name}.provider", provider, set(self.providers) | local)
+        for fallback in model.fallbacks:
+            must_be_one_of(f"models.{name}.fallbacks", fallback, set(self.models) | local)
+            if fallback == name:
+                msg = f"models.{name}.fallbacks: {name!r} cannot fall back to itself"
+                raise ValueError(msg)
+            kind = self.models[fallback].kind if fallback in self.models else "chat"
+            if kind != model.kind:
+                msg = f"models.{name}.fallbacks: {fallback!r} is for {kind}, {name!r} for {model.kind}"
+                raise ValueError(msg)
 
-def must_be_one_of(where: str, name: str | None, names: set[str]) -> None:
-    """Raise ValueError, with a proposal, when a name is not among those that there are."""
-    if name not in names:
-        msg = f"{where}: there is no {name!r}{nearest(str(name), names)}"
-        raise ValueError(msg)
+    @model_validator(mode="after")
+    def _long_requests_find_room(self) -> Settings:
+        names = set(self.models) | ({"local"} if self.local.enabled else set())
+        for name, model in self.models.items():
+            for other in model.context_fallbacks:
+                must_be_one_of(f"models.{name}.context_fallbacks", other, names)
+        check_context_fallbacks(self.models, self.local)
+        return self
 
-
-def nearest(name: str, names: set[str]) -> str:
-    """The end of a complaint about a name: what was probably meant, or what there is."""
-    close = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(names)) or 'none'}"
+    @model_validator(mode="after")
+    def _prompts_can_be_named(self) -> Settings:
+        for name in self.prompts:
+            if not re.fullmatch(PROMPT_NAME, name):
+                msg = f"prompts.{name[:64]}: a prompt's name has 1 to 64 letters, digits and . _ -"
+                raise ValueError(msg)
+        return self

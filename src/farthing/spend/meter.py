@@ -38,7 +38,8 @@ class LedgerMeter:
         asked = request.purpose == ANSWER
         if not asked:
             baseline = 0  # without Farthing nobody would have called a model for this
-        saved = baseline - spent if attempt.final and attempt.error is None else 0
+        saved = baseline - spent if attempt.error is None else 0
+        surplus = attempt.surplus
         entry = self._entry(
             request,
             attempt=attempt.number,
@@ -58,13 +59,14 @@ class LedgerMeter:
             price_out_microusd_per_1m=price.output,
             price_source=price.source,
             cost_microusd=spent,
-            baseline_microusd=baseline,
-            saved_microusd=saved,
+            baseline_microusd=0 if surplus else baseline,
+            saved_microusd=-spent if surplus else saved,
             latency_us=attempt.latency_us,
             ttft_us=attempt.ttft_us,
             status=attempt.status,
             error=_bounded(attempt.error),
             worker=self._worker if spent and self._worker else None,
+            checks=_bounded(attempt.checks),
         )
         self._keep(entry, request)
         return spent, saved
@@ -82,11 +84,13 @@ class LedgerMeter:
             model_used=answer.model if answer else None,
             provider=None,
             upstream_model=None,
+            route=answer.route if answer and answer.source is Source.MODEL else None,
             baseline_microusd=saved,
             saved_microusd=saved,
             latency_us=(time.perf_counter_ns() - request.started_ns) // 1000,
             status=status,
             error=_bounded(str(fields.get("code") or fields.get("type"))) if error else None,
+            checks=_bounded(answer.checks) if answer else None,
         )
         self._keep(entry, request)
 

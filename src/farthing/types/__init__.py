@@ -18,15 +18,17 @@ from farthing.types.caching import (
 )
 from farthing.types.callers import ANONYMOUS, KeyRecord, Limits, Principal, Quota
 from farthing.types.modes import DEEP, TOTAL, Document, Mode, ModeEntry, ModeState, SpendRow, scopes_of
-from farthing.types.money import Attempt, LedgerEntry, Price, Report, Totals, Usage
+from farthing.types.money import HEDGE_LOST, Attempt, LedgerEntry, Price, Report, Totals, Usage
+from farthing.types.prompts import Prompt
 from farthing.types.requests import ANSWER, Answer, ChunkStream, Completion, Extras, Lifeline, Operation, Request, Source
-from farthing.types.routing import Outcome, OutcomeBy, RouterVersion
+from farthing.types.routing import Outcome, OutcomeBy, Promotion, RouterVersion, promotion_trail, supersedes
 from farthing.types.texts import NewTranscript, RetentionPolicy, StoredResponse, StoredTranscript
 
 __all__ = [
     "ANONYMOUS",
     "ANSWER",
     "DEEP",
+    "HEDGE_LOST",
     "TOTAL",
     "Answer",
     "Attempt",
@@ -50,6 +52,8 @@ __all__ = [
     "OutcomeBy",
     "Price",
     "Principal",
+    "Promotion",
+    "Prompt",
     "Question",
     "QuestionsGone",
     "Quota",
@@ -69,8 +73,10 @@ __all__ = [
     "VerdictBy",
     "dollars",
     "new_id",
+    "promotion_trail",
     "question_worth",
     "scopes_of",
+    "supersedes",
     "time_of",
     "utc_now",
     "uuid7_at",

@@ -84,11 +84,14 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
         return self.source == "notional" or (self.source != "none" and not (self.input or self.output))
 
 
+HEDGE_LOST = "hedge_lost"
+"""The error of an attempt that was cut off because another one, made beside it, was faster."""
+
+
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one dispatch attempt was. `final`: no further attempt follows for this request. Durations in microseconds.
 
-    `checks` is as in `Answer`. An attempt whose answer was not given because a check rejected it has no error, is not final, and saved
-    nothing: what it cost is taken off the savings.
+    `checks` is as in `Answer`. An attempt whose answer was not given because a check rejected it has no error and is not final.
     """
 
     number: int
@@ -107,6 +110,11 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     checks: str | None = None
     ended_early: bool = False
 
+    @property
+    def surplus(self) -> bool:
+        """Whether it was made, and paid for, only because Farthing asks twice: what it cost is taken off the savings."""
+        return not self.final and self.error in {None, HEDGE_LOST}
+
 
 class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One row of the ledger: one dispatch attempt, or one request that ended without any (cache hit, refusal).
@@ -116,8 +124,8 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defa
     for a stale one) is never final, and what it costs is taken off the savings. `baseline_microusd` is what the request would have cost
     without Farthing; `saved_microusd` is that less the cost of what was done instead. Prices are micro-dollars per million tokens;
     `price_source` says where they came from (`notional`: a stand-in price for a model that costs nothing per token, so that savings are
-    visible). `worker` is the process that spent: whose budget leases the entry settles. Encoded, fields at their defaults are left out;
-    the store fills them in.
+    visible). `worker` is the process that spent: whose budget leases the entry settles. `checks` is as in `Answer`. Encoded, fields at
+    their defaults are left out; the store fills them in.
     """
 
     id: UUID
@@ -157,6 +165,7 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defa
     status: int = 200
     error: str | None = None
     worker: str | None = None
+    checks: str | None = None
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from farthing.errors import FarthingError
 from farthing.types.basic import Json
 from farthing.types.callers import Principal, Quota
 from farthing.types.modes import DEEP, Mode
+from farthing.types.prompts import Prompt
 
 
 class Source(StrEnum):
@@ -44,7 +45,7 @@ class Extras(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     memory: bool | Literal["on", "off"] | None = None
     knowledge: bool | Literal["on", "off"] | None = None
     route: str | Json | None = None
-    prompt: str | Json | None = None
+    prompt: str | None = None
     task_type: str | None = None
     dry_run: bool = False
     store: bool = True
@@ -106,7 +107,8 @@ class Request(msgspec.Struct, kw_only=True):
     vendor's format, so that the caller never chose OpenAI's names for its fields. `purpose`: `answer`, or what we ask on our own account.
     `asked` is what the semantic cache has made of it, for when its answer is kept.
     `quotas` reads how the limits of the caller's key stand; None: it has none. `mode` is how much may be done for it. `choice` is which
-    models answer it (`routing.choice.Choice`); None: the one that was asked for. `prompt_version` names the prompt that was put in.
+    models answer it (`routing.choice.Choice`); None: the one that was asked for. `prompt` was put in front of the messages, in the words
+    for all; `prompt_version` names it.
     """
 
     id: UUID
@@ -127,6 +129,7 @@ class Request(msgspec.Struct, kw_only=True):
     asked: Any = None
     mode: Mode = DEEP
     choice: Any = None
+    prompt: Prompt | None = None
     prompt_version: str | None = None
     traceparent: str | None = None
     lifeline: Lifeline

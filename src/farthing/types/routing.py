@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 from uuid import UUID
@@ -15,7 +16,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How good a model's answer to a request was: 0 (useless) to 1. One model has one outcome a request; a later one by people wins.
 
     `vector` is the embedding of the prompt (see `ports.Encoded`), `features` what else is known of it (`routing.features`); neither holds
-    words.
+    words. `explored`: the model answered in order that something be learnt of it, and not because it was thought to be the best choice.
     """
 
     request_id: UUID
@@ -28,7 +29,16 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     vector: bytes
     embedder: str
     features: tuple[float, ...] = ()
+    explored: bool = False
     at: datetime
+
+
+_PEOPLE = frozenset({"thumb", "correction"})
+
+
+def supersedes(new: Outcome, old: Outcome) -> bool:
+    """Whether a later outcome of the same request and model counts instead of an earlier one. Machines do not overrule people."""
+    return new.by in _PEOPLE or old.by not in _PEOPLE
 
 
 class RouterVersion(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,3 +54,26 @@ class RouterVersion(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     created_by: str = ""
     promoted_at: datetime | None = None
+
+
+class Promotion(msgspec.Struct, frozen=True, kw_only=True):
+    """From when on a version decided, and who said so. `version` None: none at all decided."""
+
+    router: str
+    version: int | None
+    at: datetime
+    by: str
+
+
+def promotion_trail(promotions: Sequence[Promotion]) -> list[int | None]:
+    """What decides now, last, and before it what roll-backs go to, one by one. `promotions` are all of one router, newest first.
+
+    A promotion of what decided before is a roll-back itself: the next one goes further back instead of forth.
+    """
+    trail: list[int | None] = [None]
+    for one in reversed(promotions):
+        if len(trail) > 1 and trail[-2] == one.version:
+            trail.pop()
+        elif trail[-1] != one.version:
+            trail.append(one.version)
+    return trail

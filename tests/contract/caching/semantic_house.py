@@ -22,6 +22,7 @@ from farthing.inprocess.questions import InProcessQuestions
 from farthing.inprocess.stores import InProcessAnswers, InProcessChanges
 from farthing.pipeline.stream import replay
 from farthing.ports import Call, Embedder, Encoded
+from farthing.prompts.stage import Prompts
 from farthing.providers.local.embedder import OnnxEmbedder
 from farthing.providers.local.weights import MINILM, locate, locate_tokenizer
 from farthing.routing.catalogue import Catalogue, Cooldown, Deployment, Model
@@ -164,13 +165,14 @@ class SemanticHouse:
         providers = {"p": {"kind": "openai_compatible", "base_url": "http://127.0.0.1:9/v1"}}
         self.settings = Settings.model_validate({"local": {"enabled": False}, "cache": cache, "models": models, "providers": providers})
         world_stores: Any = {"answers": self.world.answers, "questions": self.world.questions, "records": self.world.records}
-        others: Any = dict.fromkeys(("keys", "ledger", "budgets", "responses", "retention", "requests"))
+        others: Any = dict.fromkeys(("keys", "ledger", "budgets", "responses", "retention", "requests", "routers", "outcomes", "config"))
         stores = Stores(**world_stores, **others, changes=self.world.changes)
         self.caches = Caches(self.settings, stores, embedder, self.world.cipher, shared=True)
         meter = LedgerMeter(self, [], anonymous_per_minute=0)
         catalogue = Catalogue([self._model(name) for name in ("fast", "judge")], random.Random(1))  # noqa: S311 - nothing secret
         parts = Parts(
             mode=None,
+            prompt=Prompts({}),
             route=None,
             account=Account(meter),
             admission=_let_in,  # type: ignore[arg-type]  # limits are not what is tested here

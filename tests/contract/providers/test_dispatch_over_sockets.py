@@ -15,6 +15,7 @@ import pytest
 from farthing.errors import (
     FarthingError,
     Overloaded,
+    UpstreamContextExceeded,
     UpstreamError,
     UpstreamMalformed,
     UpstreamRateLimited,
@@ -26,7 +27,8 @@ from farthing.pipeline.stage import compose
 from farthing.providers.openai_compatible import OpenAICompatible
 from farthing.routing.catalogue import Catalogue, Cooldown, Deployment, Model
 from farthing.routing.dispatch import Dispatch
-from farthing.settings import OpenAICompatibleSettings
+from farthing.routing.families import family_of
+from farthing.settings import OpenAICompatibleSettings, ParameterSettings
 from farthing.spend.account import Account
 from farthing.testing import malformed
 from farthing.testing.purse import OpenPurse
@@ -40,7 +42,7 @@ from farthing.testing.upstream import (
     stream,
     usage_object,
 )
-from farthing.types import Answer, Attempt, Extras, Json, Lifeline, Operation, Price, Principal, Request, Source, new_id
+from farthing.types import Answer, Attempt, Extras, Json, Lifeline, Mode, Operation, Price, Principal, Prompt, Request, Source, new_id
 
 WHO = Principal(key_id=UUID(int=1), tenant="t")
 DEAR = Price(input=3_000_000, output=5_000_000, source="settings")
@@ -79,7 +81,7 @@ class House:
         self.notes = Notes()
         self.models: list[Model] = []
 
-    def model(self, name: str, *upstream: str, fallbacks: tuple[str, ...] = (), retries: int = 0, failures: int = 3) -> House:
+    def model(self, name: str, *upstream: str, fallbacks: tuple[str, ...] = (), retries: int = 0, failures: int = 3, **more: Any) -> House:
         """Add a model whose deployments are tried in this order."""
         deployments = tuple(
             Deployment(
@@ -90,14 +92,17 @@ class House:
                 price=DEAR if at == 0 else CHEAP,
                 retries=retries,
                 cooldown=Cooldown(failures, 30.0, time.monotonic),
+                family=family_of(one),
             )
             for at, one in enumerate(upstream)
         )
-        self.models.append(Model(name=name, operation=Operation.CHAT, deployments=deployments, fallbacks=fallbacks))
+        self.models.append(Model(name=name, operation=Operation.CHAT, deployments=deployments, fallbacks=fallbacks, **more))
         return self
 
-    async def ask(self, *, streams: bool = False, operation: Operation = Operation.CHAT, name: str = "fast") -> Answer:
-        body: Json = {"model": name, "messages": [{"role": "user", "content": "12345678"}]}
+    async def ask(
+        self, *, streams: bool = False, operation: Operation = Operation.CHAT, name: str = "fast", said: str = "12345678", **more: Any
+    ) -> Answer:
+        body: Json = {"model": name, "messages": [{"role": "user", "content": said}], **more.pop("fields", {})}
         self.request = Request(
             id=new_id(),
             principal=WHO,
@@ -108,6 +113,7 @@ class House:
             stream=streams,
             started_ns=time.perf_counter_ns(),
             lifeline=Lifeline(None),
+            **more,
         )
         catalogue = Catalogue(self.models, random.Random(1))  # noqa: S311 - nothing secret
         dispatch = Dispatch(catalogue, self.notes, OpenPurse(), lambda _: None)
@@ -350,7 +356,7 @@ async def test_busy_connections_send_a_request_elsewhere_or_are_overload(up: Scr
         await busy.ask()
     assert busy.notes.story == [("a", "overloaded", True)]
     up.script("b", GOOD)
-    other = spare.model("other", "b").models[0]
+    other = spare.model("fast", "b").models[0]
     busy.notes.attempts.clear()
     busy.models = [Model(name="fast", operation=Operation.CHAT, deployments=(*busy.models[0].deployments, *other.deployments))]
     assert await said(busy, streams=False) == "fine"
@@ -517,4 +523,101 @@ async def test_embeddings_go_the_same_way(up: ScriptedUpstream) -> None:
     assert len(msgspec.json.decode(answer.body)["data"]) == 1
     assert house.notes.story == [("a", "upstream_unavailable", False), ("b", None, True)]
     assert house.notes.attempts[1].usage.input == 4
+    await house.settled(up)
+
+
+# What each model is sent, and where requests go that are too long
+
+TOO_LONG = error(400, "This model's maximum context length is 100 tokens.", "invalid_request_error", "context_length_exceeded")
+LONG = "abcd" * 200
+
+
+@both
+async def test_a_request_that_cannot_fit_is_not_sent_where_it_cannot_fit(up: ScriptedUpstream, streams: bool) -> None:  # noqa: FBT001
+    up.script("l", good(streams=streams))
+    house = House(up).model("fast", "a", context_tokens=100, context_fallbacks=("long",)).model("long", "l", context_tokens=1000)
+    answer = await house.ask(streams=streams, said=LONG)
+    if streams:
+        await house.read(answer)
+    assert (answer.model, answer.route) == ("long", "context")
+    assert house.notes.story == [("l", None, True)]
+    assert up.of("a") == []
+    await house.settled(up)
+
+
+@both
+async def test_a_provider_that_says_too_long_is_believed(up: ScriptedUpstream, streams: bool) -> None:  # noqa: FBT001
+    up.script("a", TOO_LONG)
+    up.script("m", TOO_LONG)
+    up.script("l", good(streams=streams))
+    house = House(up).model("fast", "a", "b", fallbacks=("other",), context_fallbacks=("middle",)).model("other", "o")
+    house.model("middle", "m", context_fallbacks=("long",)).model("long", "l")
+    assert await said(house, streams=streams) == "fine"
+    assert house.notes.story == [("a", "context_length_exceeded", False), ("m", "context_length_exceeded", False), ("l", None, True)]
+    assert [one.route for one in house.notes.attempts] == ["direct", "context", "context"]
+    await house.settled(up)
+
+
+async def test_where_there_is_no_more_room_the_caller_is_told_so(up: ScriptedUpstream) -> None:
+    up.script("a", TOO_LONG)
+    up.script("l", TOO_LONG)
+    house = House(up).model("fast", "a", context_fallbacks=("long",)).model("long", "l")
+    with pytest.raises(UpstreamContextExceeded) as caught:
+        await house.ask()
+    assert caught.value.wire()[0] == 400
+    assert [final for _, _, final in house.notes.story] == [False, True]
+    await house.settled(up)
+
+
+async def test_without_a_fallback_for_it_too_long_is_final(up: ScriptedUpstream) -> None:
+    up.script("a", TOO_LONG)
+    house = House(up).model("fast", "a", "b")
+    with pytest.raises(UpstreamContextExceeded):
+        await house.ask()
+    assert house.notes.story == [("a", "context_length_exceeded", True)]
+    await house.settled(up)
+
+
+@both
+async def test_each_attempt_sends_what_its_own_model_understands(up: ScriptedUpstream, streams: bool) -> None:  # noqa: FBT001
+    up.script("a", error(503))
+    up.script("o", good(streams=streams))
+    one = ParameterSettings.model_validate({"max_tokens": {"max": 50, "name": "max_completion_tokens"}, "drop": ["seed"]})
+    other = ParameterSettings.model_validate({"temperature": {"max": 1}, "set": {"top_k": 5}})
+    house = House(up).model("fast", "a", fallbacks=("other",), parameters=one).model("other", "o", parameters=other)
+    fields = {"max_tokens": 100, "seed": 7, "temperature": 1.5}
+    assert await said(house, streams=streams, fields=fields) == "fine"
+    first, second = (up.of(name)[0].body for name in ("a", "o"))
+    known = {"max_tokens", "max_completion_tokens", "seed", "temperature", "top_k"}
+    assert {name: value for name, value in first.items() if name in known} == {"max_completion_tokens": 50, "temperature": 1.5}
+    assert {name: value for name, value in second.items() if name in known} == {
+        "max_tokens": 100,
+        "seed": 7,
+        "temperature": 1,
+        "top_k": 5,
+    }
+    assert house.request.body.items() >= fields.items(), "the caches see what the caller sent"
+    await house.settled(up)
+
+
+async def test_a_degraded_request_is_sent_short_and_estimated_by_what_was_sent(up: ScriptedUpstream) -> None:
+    up.script("a", completion("12345678", usage=False))
+    talk = [{"role": role, "content": LONG} for role in ("user", "assistant")] + [{"role": "user", "content": "1234"}]
+    house = House(up).model("fast", "a", context_tokens=100, context_fallbacks=("long",)).model("long", "l")
+    answer = await house.ask(fields={"messages": talk}, mode=Mode(name="SHALLOW", rank=1, history_turns=1, max_tokens=20))
+    assert (answer.model, answer.route) == ("fast", "direct"), "what is left of it fits"
+    assert up.of("a")[0].body["messages"] == talk[-1:]
+    assert up.of("a")[0].body["max_tokens"] == 20
+    assert house.notes.attempts[0].usage.input == 5
+    await house.settled(up)
+
+
+async def test_models_of_other_families_are_told_a_prompt_in_their_own_words(up: ScriptedUpstream) -> None:
+    prompt = Prompt(version="p@1", system="Help.", variants={"llama": "Help, llama."})
+    up.script("gpt-4o", error(503))
+    up.script("llama-3", GOOD)
+    house = House(up).model("fast", "gpt-4o", "llama-3")
+    messages = [{"role": "system", "content": "Help."}, {"role": "user", "content": "hi"}]
+    await house.ask(fields={"messages": messages}, prompt=prompt)
+    assert [up.of(name)[0].body["messages"][0]["content"] for name in ("gpt-4o", "llama-3")] == ["Help.", "Help, llama."]
     await house.settled(up)

@@ -185,3 +185,11 @@ def test_two_conversations_never_run_together() -> None:
     one = asked(before=[{"role": "user", "content": 'a"},{"role":"user"'}])
     other = asked(before=[{"role": "user", "content": "a"}, {"role": "user", "content": ""}])
     assert one.partition != other.partition
+
+
+def test_what_we_ask_on_our_own_account_is_compared_with_nothing() -> None:
+    own = request()
+    own.purpose = "route"
+    assert question_of(own, SETTINGS, "e1") == Unfit("it is a question of our own")
+    own.purpose = "refresh"
+    assert isinstance(question_of(own, SETTINGS, "e1"), Asked), "a renewal is somebody's question once more"

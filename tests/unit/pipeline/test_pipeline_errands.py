@@ -122,3 +122,63 @@ async def test_at_the_end_what_is_under_way_is_cancelled() -> None:
     await asyncio.sleep(0)
     await errands.close()
     assert (road.cancelled, ends) == (1, [None])
+
+
+async def test_who_asks_gets_the_answer() -> None:
+    errands, road = Errands(), Road()
+    assert await errands.ask(request(), 5) is None, "there is no way yet"
+    errands.begin(road)
+    road.gate.set()
+    answer = await errands.ask(question_to("cheap", {"messages": []}, request(), purpose="route", cache="on", fingerprint="f1"), 5)
+    assert answer is not None
+    assert answer.model == "cheap"
+    seen = road.seen[0]
+    assert (seen.purpose, seen.extras.cache, seen.fingerprint, seen.extras.route, seen.choice) == ("route", "on", "f1", "off", None)
+    await errands.close()
+
+
+async def test_who_has_waited_long_enough_gets_none_and_the_errand_ends() -> None:
+    errands, road = Errands(), Road()
+    errands.begin(road)
+    assert await errands.ask(request(), 0.01) is None
+    async with asyncio.timeout(5):
+        while not road.cancelled:  # noqa: ASYNC110 - a task that nothing tells of
+            await asyncio.sleep(0)
+
+
+async def test_who_goes_away_lets_go_of_the_errand() -> None:
+    errands, road = Errands(), Road()
+    errands.begin(road)
+    asking = asyncio.create_task(errands.ask(request(), 60))
+    async with asyncio.timeout(5):
+        while not road.seen:  # noqa: ASYNC110 - a task that nothing tells of
+            await asyncio.sleep(0)
+        asking.cancel()
+        while not road.cancelled:  # noqa: ASYNC110 - a task that nothing tells of
+            await asyncio.sleep(0)
+    assert asking.cancelled()
+
+
+async def test_an_errand_that_others_wait_for_goes_on_when_its_asker_has_gone() -> None:
+    errands, road = Errands(), Road()
+    errands.begin(road)
+    errand = request()
+    asking = asyncio.create_task(errands.ask(errand, 60))
+    async with asyncio.timeout(5):
+        while not road.seen:  # noqa: ASYNC110 - a task that nothing tells of
+            await asyncio.sleep(0)
+    errand.lifeline.hold()
+    asking.cancel()
+    await asyncio.wait({asking})
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert road.cancelled == 0
+    await errands.close()
+
+
+async def test_an_errand_that_breaks_is_told_as_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    errands, road = Errands(), Road(ZeroDivisionError("ours"))
+    errands.begin(road)
+    road.gate.set()
+    assert await errands.ask(request(), 5) is None
+    assert "an errand failed" in caplog.text

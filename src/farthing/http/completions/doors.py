@@ -105,6 +105,7 @@ def _sum(answers: Sequence[Answer]) -> Answer:
         cost_microusd=sum(answer.cost_microusd for answer in answers),
         saved_microusd=sum(answer.saved_microusd for answer in answers),
         usage=usage_sum(answer.usage for answer in answers),
+        checks=next((answer.checks for answer in answers if answer.checks not in {None, "passed"}), answers[0].checks),
     )
 
 

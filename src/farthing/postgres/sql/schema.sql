@@ -74,6 +74,7 @@ CREATE TABLE farthing.ledger (
   status integer NOT NULL,
   error text,
   worker text,
+  checks text,
   -- A billion dollars an entry: what is above it is a mistake, and would in time overflow the sums of its day.
   CONSTRAINT ledger_money_is_plausible CHECK (
     cost_microusd BETWEEN 0 AND 1000000000000000
@@ -248,6 +249,65 @@ CREATE TABLE farthing.cache_verdicts (
 CREATE INDEX cache_verdicts_tenant_at ON farthing.cache_verdicts (tenant, at);
 CREATE INDEX cache_verdicts_at ON farthing.cache_verdicts (at, id);
 
+CREATE TABLE farthing.config (
+  name text PRIMARY KEY,
+  version bigint NOT NULL,
+  body jsonb NOT NULL,
+  at timestamptz NOT NULL,
+  by text NOT NULL,
+  reason text NOT NULL
+);
+
+CREATE TABLE farthing.config_history (
+  name text NOT NULL,
+  version bigint NOT NULL,
+  body jsonb NOT NULL,
+  at timestamptz NOT NULL,
+  by text NOT NULL,
+  reason text NOT NULL,
+  PRIMARY KEY (name, version)
+);
+-- Routers are the installation's and not a tenant's: only the service role sees them.
+CREATE TABLE farthing.routers (
+  router text COLLATE "C" NOT NULL,
+  version integer NOT NULL,
+  artefact bytea NOT NULL CHECK (octet_length(artefact) <= 16777216),
+  metrics jsonb NOT NULL,
+  created_at timestamptz NOT NULL,
+  created_by text NOT NULL,
+  PRIMARY KEY (router, version)
+);
+
+-- The latest one of a router decides. version: NULL for none.
+CREATE TABLE farthing.router_promotions (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  router text COLLATE "C" NOT NULL,
+  version integer,
+  at timestamptz NOT NULL,
+  by text NOT NULL
+);
+CREATE INDEX router_promotions_router ON farthing.router_promotions (router, id);
+
+CREATE TABLE farthing.outcomes (
+  tenant text NOT NULL,
+  request_id uuid NOT NULL,
+  model text COLLATE "C" NOT NULL,
+  user_id text,
+  router text COLLATE "C" NOT NULL,
+  score double precision NOT NULL,
+  by text NOT NULL,
+  vector bytea NOT NULL CHECK (octet_length(vector) <= 65536),
+  embedder text NOT NULL,
+  features double precision[] NOT NULL,
+  explored boolean NOT NULL,
+  at timestamptz NOT NULL,
+  PRIMARY KEY (tenant, request_id, model),
+  CONSTRAINT outcomes_score_is_a_share CHECK (score BETWEEN 0 AND 1)
+);
+CREATE INDEX outcomes_request_id ON farthing.outcomes (request_id, model);
+CREATE INDEX outcomes_router ON farthing.outcomes (router, request_id, model);
+CREATE INDEX outcomes_user_id ON farthing.outcomes (tenant, user_id) WHERE user_id IS NOT NULL;
+
 -- Row-level security, forced on the owner too. A setting never made is NULL, one whose transaction has ended is empty: no row matches either.
 ALTER TABLE farthing.keys ENABLE ROW LEVEL SECURITY;
 ALTER TABLE farthing.keys FORCE ROW LEVEL SECURITY;
@@ -329,6 +389,28 @@ CREATE POLICY one_tenant ON farthing.cache_verdicts TO farthing_app
   USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
 CREATE POLICY all_tenants ON farthing.cache_verdicts TO farthing_service USING (true) WITH CHECK (true);
 
+-- They are of no tenant: only the service role sees them.
+ALTER TABLE farthing.config ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.config FORCE ROW LEVEL SECURITY;
+CREATE POLICY all_tenants ON farthing.config TO farthing_service USING (true) WITH CHECK (true);
+
+ALTER TABLE farthing.config_history ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.config_history FORCE ROW LEVEL SECURITY;
+CREATE POLICY all_tenants ON farthing.config_history TO farthing_service USING (true) WITH CHECK (true);
+ALTER TABLE farthing.routers ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.routers FORCE ROW LEVEL SECURITY;
+CREATE POLICY all_tenants ON farthing.routers TO farthing_service USING (true) WITH CHECK (true);
+
+ALTER TABLE farthing.router_promotions ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.router_promotions FORCE ROW LEVEL SECURITY;
+CREATE POLICY all_tenants ON farthing.router_promotions TO farthing_service USING (true) WITH CHECK (true);
+
+ALTER TABLE farthing.outcomes ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.outcomes FORCE ROW LEVEL SECURITY;
+CREATE POLICY one_tenant ON farthing.outcomes TO farthing_app
+  USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
+CREATE POLICY all_tenants ON farthing.outcomes TO farthing_service USING (true) WITH CHECK (true);
+
 -- A tenant's own connection only reads. What is written is written by the service role, in batches over many tenants.
 GRANT USAGE ON SCHEMA farthing TO farthing_app, farthing_service;
 GRANT SELECT ON farthing.keys, farthing.ledger, farthing.ledger_daily, farthing.answers TO farthing_app;
@@ -343,3 +425,6 @@ GRANT SELECT ON farthing.retention, farthing.transcripts, farthing.erasures TO f
 GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.retention, farthing.transcripts, farthing.erasures TO farthing_service;
 GRANT SELECT ON farthing.questions, farthing.cache_hits, farthing.cache_verdicts TO farthing_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.questions, farthing.cache_hits, farthing.cache_verdicts TO farthing_service;
+GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.config, farthing.config_history TO farthing_service;
+GRANT SELECT ON farthing.outcomes TO farthing_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.routers, farthing.router_promotions, farthing.outcomes TO farthing_service;

@@ -1,0 +1,1 @@
+ALTER TABLE farthing.ledger DROP COLUMN checks;

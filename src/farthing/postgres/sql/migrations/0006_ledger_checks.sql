@@ -1,0 +1,1 @@
+ALTER TABLE farthing.ledger ADD COLUMN checks text;

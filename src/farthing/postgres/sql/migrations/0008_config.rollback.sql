@@ -1,0 +1,1 @@
+DROP TABLE farthing.config_history, farthing.config;

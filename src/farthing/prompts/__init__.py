@@ -1,0 +1,1 @@
+"""System texts that callers name instead of sending them."""
