@@ -8,8 +8,10 @@ from functools import partial
 
 from farthing.app_caches import Caches
 from farthing.app_catalogue import LOCAL, catalogue_of, embedder_of, models_of, price_questions, providers_of
+from farthing.app_learning import Learning
 from farthing.app_routing import Routing, router_names
 from farthing.app_stores import Stores
+from farthing.aws.cloudwatch import CloudWatch
 from farthing.background import Background
 from farthing.budgets import Budget
 from farthing.cipher import Cipher, open_cipher
@@ -23,6 +25,7 @@ from farthing.http.admin_modes import ModeDoors
 from farthing.http.admin_requests import RequestDoors
 from farthing.http.admin_retention import RetentionDoors
 from farthing.http.admin_route import RouteDoors
+from farthing.http.admin_routers import RouterDoors
 from farthing.http.auth import KeyRing
 from farthing.http.completions.doors import CompletionsDoor
 from farthing.http.generate import GenerateDoors
@@ -58,6 +61,7 @@ from farthing.spend.account import Account
 from farthing.spend.admission import Admission
 from farthing.spend.budget_book import BudgetBook
 from farthing.spend.calls import ModelCalls
+from farthing.spend.hourly import HourlySpend
 from farthing.spend.journal import Journal
 from farthing.spend.leases import Leases
 from farthing.spend.lengths import Lengths
@@ -95,7 +99,8 @@ class Farthing:
         self._embedder = embedder_of(settings, runtime.local)
         self._providers = providers_of(settings, runtime.local, self._embedder)
         self._catalogue = catalogue_of(settings, self._providers, _book(settings), router_names(settings))
-        self._routing = Routing(settings, self._catalogue, None, partial(_mode_of, settings))
+        self._learning = Learning(settings, stores, self._embedder, self._catalogue)
+        self._routing = Routing(settings, self._catalogue, self._learning.learned, partial(_mode_of, settings))
         self._journal = Journal(
             settings.data / "ledger",
             segment_bytes=settings.ledger.segment_bytes,
@@ -150,6 +155,7 @@ class Farthing:
             worker=runtime.worker,
             anonymous_per_minute=settings.ledger.unauthenticated_rows_per_minute,
         )
+        self._cloudwatch = CloudWatch(settings.telemetry.cloudwatch, HourlySpend(stores.ledger))
         self.asgi = self._gateway()
         self._register_gauges()
 
@@ -168,7 +174,8 @@ class Farthing:
     def _gateway(self) -> Gateway:
         settings, meter, catalogue = self._settings, self._meter, self._catalogue
         gate = Gate(max_held_bytes=settings.routing.max_held_bytes, timeout_s=settings.routing.checks_timeout_s)
-        dispatch = Dispatch(catalogue, meter, self._purse, partial(_free_model, settings.budgets), gate=gate)
+        free_model, observed = partial(_free_model, settings.budgets), self._learning.checked
+        dispatch = self._dispatch = Dispatch(catalogue, meter, self._purse, free_model, gate=gate, observed=observed)
         prompts = Prompts(settings.prompts)
         recorder = Recorder(self._policies, self._transcripts)
         parts = Parts(
@@ -203,6 +210,7 @@ class Farthing:
             stores.answers,
             self._caches.questions,
             stores.records,
+            stores.outcomes,
             settings.retention,
             settings.server,
         )
@@ -212,7 +220,9 @@ class Farthing:
         )
         modes = ModeDoors(stores.config, settings.modes.rungs(settings.budgets.free_model), stores.keys, settings.server)
         routes = RouteDoors(self._routing.explain, settings.server)
-        admin = AdminDoors(stores.ledger, [keys, budgets, caches, modes, routes, retention, requests])
+        learning = self._learning
+        routers = RouterDoors(stores.routers, stores.outcomes, learning.routers, learning.check, learning.book.hear, settings.server)
+        admin = AdminDoors(stores.ledger, [keys, budgets, caches, modes, routes, routers, retention, requests])
         doors = {
             "/v1/chat/completions": Opening(door=openai.chat, methods=_POST, spends=True),
             "/v1/embeddings": Opening(door=openai.embeddings, methods=_POST, spends=True),
@@ -257,6 +267,7 @@ class Farthing:
         gauge(names.LEDGER_STORE_AWAY, "1 while the ledger's store is away.", lambda: int(self._pump.store_away), merge="max")
         self._caches.register(self._metrics)
         self._routing.register(self._metrics)
+        self._learning.register(self._metrics)
         gauge(names.RESPONSES_PENDING, "Turns of conversations that the store does not have yet.", lambda: self._conversations.pending)
         counter(names.RESPONSES_DROPPED, "Turns of conversations that were lost.", lambda: self._conversations.dropped)
         gauge(names.RETENTION_PENDING, "Transcripts that the store does not have yet.", lambda: len(self._transcripts))
@@ -269,6 +280,10 @@ class Farthing:
 
     def _register_limits(self) -> None:
         gauge, counter = self._metrics.gauge, self._metrics.counter
+        for said in self._dispatch.checked:
+            looked_at = "Answers that checks looked at."
+            counter(names.CHECKED, looked_at, partial(self._dispatch.checked.__getitem__, said), attributes={names.CHECKS: said})
+        counter(names.HEDGED, "Calls made beside one that was slow.", lambda: self._dispatch.hedged)
         gauge(names.CALLS, "Model calls under way.", lambda: self._calls.under_way)
         in_line = "Requests that wait for one of their key, or for a model call, to end."
         gauge(names.WAITING, in_line, lambda: self._admission.waiting, attributes={names.LIMIT: "concurrency"})
@@ -295,6 +310,7 @@ class Farthing:
         start("key snapshot", self._ring.save)
         self._caches.start(self._background)
         self._routing.start()
+        self._learning.start(self._background)
         start("changes", self._listen)
         start("ledger", self._pump.run)
         if self._settings.ledger.fsync == "batch":
@@ -309,6 +325,8 @@ class Farthing:
         start("transcripts", self._transcripts.run)
         start("old transcripts", self._transcripts.prune)
         start("metrics", partial(self._metrics.run, self._metrics_dir / f"metrics-{self._runtime.worker}.json", _METRICS_EVERY_S))
+        if self._settings.telemetry.cloudwatch.mode != "off":
+            start("CloudWatch", self._cloudwatch.run)
         if not self._local_up:
             start("local model", self._await_local)
 
@@ -350,7 +368,9 @@ class Farthing:
             await self._budgets.reload()
         elif channel == "retention":
             await self._policies.reload()
-        elif channel not in {"config", "spend", "routers"}:
+        elif channel == "routers":
+            await self._learning.heard()
+        elif channel not in {"config", "spend"}:
             await self._caches.heard(channel, payload)
 
     async def _await_local(self) -> None:
@@ -372,6 +392,7 @@ class Farthing:
                 await self._pump.drain()
                 await self._leases.release()
                 await self._caches.drain()
+                await self._learning.book.drain()
                 await self._conversations.drain()
                 await self._transcripts.drain()
         except (FarthingError, TimeoutError):

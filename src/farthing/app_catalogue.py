@@ -119,8 +119,9 @@ def _aws_signer(name: str, settings: BedrockSettings) -> Signer | None:
 
 
 def embedder_of(settings: Settings, local: LocalEndpoint | None) -> Embedder | None:
-    """The embedder on this machine, for the local models and the semantic cache; None when neither is on."""
-    if local is None and not (settings.cache.semantic.enabled and settings.cache.exact.enabled):
+    """The embedder on this machine, for the local models, the semantic cache and learned routers; None when there is none of them."""
+    learning = any(router.learned is not None for router in settings.routing.routers.values())
+    if local is None and not learning and not (settings.cache.semantic.enabled and settings.cache.exact.enabled):
         return None
     # Imported here so that a gateway without it does not carry the tokenizer in memory.
     from farthing.providers.local.embedder import OnnxEmbedder  # noqa: PLC0415

@@ -17,10 +17,12 @@ from farthing.ports import (
     ConfigStore,
     KeyStore,
     LedgerStore,
+    OutcomeStore,
     QuestionStore,
     RequestRecords,
     ResponseStore,
     RetentionStore,
+    RouterStore,
 )
 from farthing.postgres.answers import PostgresAnswers
 from farthing.postgres.budgets import PostgresBudgets
@@ -29,11 +31,13 @@ from farthing.postgres.changes import PostgresChanges
 from farthing.postgres.config import PostgresConfig
 from farthing.postgres.keys import PostgresKeys
 from farthing.postgres.ledger import PostgresLedger
+from farthing.postgres.outcomes import PostgresOutcomes
 from farthing.postgres.pool import Database
 from farthing.postgres.questions import PostgresQuestions
 from farthing.postgres.requests import PostgresRequests
 from farthing.postgres.responses import PostgresResponses
 from farthing.postgres.retention import PostgresRetention
+from farthing.postgres.routers import PostgresRouters
 from farthing.settings import Settings
 
 
@@ -49,6 +53,8 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     responses: ResponseStore
     retention: RetentionStore
     requests: RequestRecords
+    routers: RouterStore
+    outcomes: OutcomeStore
     changes: Changes | None
     config: ConfigStore
     database: Database | None = None
@@ -72,6 +78,8 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         responses=PostgresResponses(database),
         retention=PostgresRetention(database),
         requests=PostgresRequests(database),
+        routers=PostgresRouters(database),
+        outcomes=PostgresOutcomes(database),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
         config=_config(settings, database),
         database=database,

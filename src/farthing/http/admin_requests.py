@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from farthing.cipher import CannotOpen
 from farthing.errors import InvalidRequest, NotFound
-from farthing.http.admin_wire import guarded, json_response, known_parameters, window
+from farthing.http.admin_wire import guarded, json_response, known_parameters, limit_of, window
 from farthing.ports import RequestRecords, RetentionStore
 from farthing.types import Json, LedgerEntry, StoredTranscript, time_of, utc_now
 
@@ -44,10 +44,7 @@ class RequestDoors:
         query = request.query_params
         known_parameters(query, "tenant", "user", "since", "until", "limit")
         since, until = window(query, utc_now())
-        text = query.get("limit", str(_USUAL))
-        if not (text.isascii() and text.isdecimal() and len(text) <= len(str(_MOST)) and 1 <= int(text) <= _MOST):
-            raise InvalidRequest(f"limit must be a number from 1 to {_MOST}", param="limit")
-        tenant, user, limit = query.get("tenant"), query.get("user"), int(text)
+        tenant, user, limit = query.get("tenant"), query.get("user"), limit_of(query, usual=_USUAL, most=_MOST)
         if user is not None and tenant is None:
             raise InvalidRequest("user needs tenant: users of two tenants may have the same name", param="tenant")
         for name, value in (("tenant", tenant), ("user", user)):

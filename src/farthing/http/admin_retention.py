@@ -12,7 +12,7 @@ from starlette.routing import Route
 from farthing.errors import InvalidRequest
 from farthing.http.admin_keys import NAME
 from farthing.http.admin_wire import KEY_ID, body_of, guarded, json_response, known_parameters, span
-from farthing.ports import AnswerStore, CacheRecords, QuestionIndex, ResponseStore, RetentionStore
+from farthing.ports import AnswerStore, CacheRecords, OutcomeStore, QuestionIndex, ResponseStore, RetentionStore
 from farthing.settings import RetentionSettings, ServerSettings
 from farthing.types import CacheScope, Json, RetentionPolicy, utc_now
 
@@ -44,6 +44,7 @@ class RetentionDoors:
         answers: AnswerStore,
         questions: QuestionIndex,
         records: CacheRecords,
+        outcomes: OutcomeStore,
         settings: RetentionSettings,
         server: ServerSettings,
     ) -> None:
@@ -52,6 +53,7 @@ class RetentionDoors:
         self._answers = answers
         self._questions = questions
         self._records = records
+        self._outcomes = outcomes
         self._settings = settings
         self._server = server
 
@@ -134,6 +136,7 @@ class RetentionDoors:
         at = utc_now()
         transcripts = await self._retention.forget(tenant, user)
         responses = await self._responses.forget(tenant, user)
+        outcomes = await self._outcomes.forget(tenant, user)
         owner = None if flush else user
         records = await self._records.forget(tenant, owner)  # before the questions: it is they that know their users
         questions = await self._questions.forget(tenant, CacheScope(user_id=owner))
@@ -147,6 +150,7 @@ class RetentionDoors:
         deleted = {
             "transcripts": transcripts,
             "responses": responses,
+            "outcomes": outcomes,
             "cached_questions": questions,
             "cache_records": records,
             "cached_answers": answers,

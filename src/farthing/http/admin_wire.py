@@ -28,9 +28,9 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 Wanted = TypeVar("Wanted")
 
 
-async def body_of(request: Request, kind: type[Wanted], settings: ServerSettings) -> Wanted:
-    """The request's JSON body. Raises `InvalidRequest` that names what is wrong."""
-    data = await read_body(request.scope, request.receive, most=_MOST_BODY, timeout_s=settings.body_timeout_s)
+async def body_of(request: Request, kind: type[Wanted], settings: ServerSettings, *, most: int = _MOST_BODY) -> Wanted:
+    """The request's JSON body, of at most so many bytes. Raises `InvalidRequest` that names what is wrong."""
+    data = await read_body(request.scope, request.receive, most=most, timeout_s=settings.body_timeout_s)
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
@@ -44,6 +44,14 @@ def known_parameters(query: Mapping[str, str], *known: str) -> None:
     unknown = set(query) - set(known)
     if unknown:
         raise InvalidRequest(f"there is no parameter {min(unknown)[:64]!r}; known: {', '.join(known) or 'none'}")
+
+
+def limit_of(query: Mapping[str, str], *, usual: int, most: int) -> int:
+    """How many are asked for. Raises `InvalidRequest`."""
+    text = query.get("limit", str(usual))
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(most)) and 1 <= int(text) <= most):
+        raise InvalidRequest(f"limit must be a number from 1 to {most}", param="limit")
+    return int(text)
 
 
 def span(text: str) -> int | None:

@@ -14,6 +14,7 @@ from farthing.http.admin_keys import NewKey
 from farthing.http.admin_modes import NewMode, NewPin
 from farthing.http.admin_retention import NewRetention
 from farthing.http.admin_route import ExplainRoute
+from farthing.http.admin_routers import NewVersion, Promote, RouterOpinion
 from farthing.http.asgi import Receive, Scope, Send, send_whole
 from farthing.http.generate_types import GenerateBody
 from farthing.http.messages_types import CountBody, MessagesBody
@@ -70,7 +71,8 @@ _ERRORS = {
 def document() -> bytes:
     """The encoded document."""
     spending = [ChatBody, EmbeddingsBody, ResponsesBody, CompletionBody, MessagesBody, CountBody, GenerateBody]
-    bodies = [*spending, NewKey, NewBudget, NewRetention, NewMode, NewPin, Flush, Explain, ExplainRoute, Opinion, Extras]
+    changes = [NewKey, NewBudget, NewRetention, NewMode, NewPin, NewVersion, Promote]
+    bodies = [*spending, *changes, Flush, Explain, ExplainRoute, Opinion, RouterOpinion, Extras]
     _, components = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
     for name in (body.__name__ for body in spending):
         components[name]["properties"]["farthing"] = {"anyOf": [{"$ref": "#/components/schemas/Extras"}, {"type": "null"}]}
@@ -113,6 +115,16 @@ def document() -> bytes:
         "/admin/v1/route/explain": {"post": _operation("Explain which model a request would go to", "ExplainRoute")},
         "/admin/v1/requests": {"get": _operation("List requests", query=["tenant", "user", "since", "until", "limit"])},
         "/admin/v1/requests/{id}": {"get": _operation("Show a request and its texts", path="id")},
+        "/admin/v1/routers": {"get": _operation("List trained routers")},
+        "/admin/v1/routers/verdicts": {"post": _operation("Say how good the answer to a routed request was", "RouterOpinion")},
+        "/admin/v1/routers/{name}/versions": {
+            "post": _operation("Add a version of a trained router", "NewVersion", path="name", status="201")
+        },
+        "/admin/v1/routers/{name}/promote": {"post": _operation("Let a version of a router decide", "Promote", path="name")},
+        "/admin/v1/routers/{name}/promoted": {"get": _operation("Retrieve the version of a router that decides", path="name")},
+        "/admin/v1/routers/{name}/outcomes": {
+            "get": _operation("List what a router can be trained on", path="name", query=["tenant", "limit", "before"])
+        },
         "/admin/v1/tenants/{tenant}/retention": {
             "get": _operation("Show whether texts are kept", path="tenant"),
             "put": _operation("Set whether texts are kept", "NewRetention", path="tenant"),

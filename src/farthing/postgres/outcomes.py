@@ -14,20 +14,23 @@ from farthing.types import Outcome, supersedes, time_of, utc_now
 
 _ROWS = 1000
 """Deleted in one transaction, so that nothing holds locks for long."""
-_COLUMNS = "request_id, tenant, user_id, router, model, score, by, vector, embedder, features, at"
+_COLUMNS = "request_id, tenant, user_id, router, model, score, by, vector, embedder, features, explored, at"
 _PEOPLE = "('thumb', 'correction')"
 
 # The features of each come as the text of an array: arrays of arrays cannot be of different lengths.
 _ADD = f"""
 INSERT INTO farthing.outcomes AS o ({_COLUMNS})
-SELECT g.request_id, g.tenant, g.user_id, g.router, g.model, g.score, g.by, g.vector, g.embedder, g.features::float8[], g.at FROM unnest(
+SELECT g.request_id, g.tenant, g.user_id, g.router, g.model, g.score, g.by, g.vector, g.embedder, g.features::float8[], g.explored, g.at
+FROM unnest(
   %(requests)s::uuid[], %(tenants)s::text[], %(users)s::text[], %(routers)s::text[], %(models)s::text[], %(scores)s::float8[],
-  %(bys)s::text[], %(vectors)s::bytea[], %(embedders)s::text[], %(features)s::text[], %(ats)s::timestamptz[], %(arrivals)s::timestamptz[]
-) AS g(request_id, tenant, user_id, router, model, score, by, vector, embedder, features, at, arrived)
+  %(bys)s::text[], %(vectors)s::bytea[], %(embedders)s::text[], %(features)s::text[], %(explored)s::boolean[],
+  %(ats)s::timestamptz[], %(arrivals)s::timestamptz[]
+) AS g(request_id, tenant, user_id, router, model, score, by, vector, embedder, features, explored, at, arrived)
 WHERE NOT {covered("outcomes", "g", "g.arrived")}
 ON CONFLICT (tenant, request_id, model) DO UPDATE SET
   user_id = excluded.user_id, router = excluded.router, score = excluded.score, by = excluded.by, vector = excluded.vector,
-  embedder = excluded.embedder, features = excluded.features, at = excluded.at
+  embedder = excluded.embedder, features = excluded.features, explored = excluded.explored,
+  at = excluded.at
 WHERE excluded.by IN {_PEOPLE} OR o.by NOT IN {_PEOPLE}
 """  # noqa: S608  # all parts are ours
 _OF = f"SELECT {_COLUMNS} FROM farthing.outcomes WHERE tenant = %s AND request_id = %s ORDER BY model"  # noqa: S608  # the same
@@ -74,6 +77,7 @@ class PostgresOutcomes:
             "vectors": [one.vector for one in rows],
             "embedders": [one.embedder for one in rows],
             "features": ["{" + ",".join([repr(float(value)) for value in one.features]) + "}" for one in rows],
+            "explored": [one.explored for one in rows],
             "ats": [one.at for one in rows],
             "arrivals": [time_of(one.request_id) for one in rows],
         }

@@ -22,8 +22,10 @@ from farthing.settings.checks import (
     TruncatedCheckSettings,
     ValidatorCheckSettings,
 )
+from farthing.settings.cloudwatch import CloudWatchSettings
 from farthing.settings.config import AppConfigSettings, ConfigSettings
 from farthing.settings.hedging import HedgeSettings
+from farthing.settings.learned import ExploreSettings, LearnedSettings
 from farthing.settings.load import effective, load, load_text, masked, read_text
 from farthing.settings.modes import CeilingSettings, KeyModesSettings, ModesSettings, RungSettings
 from farthing.settings.names import nearest
@@ -47,6 +49,7 @@ from farthing.settings.routing import (
     CASCADE,
     JUDGE,
     LEARNED,
+    CascadeSettings,
     JudgeClassSettings,
     RouteJudgeSettings,
     RouterSettings,
@@ -91,9 +94,11 @@ __all__ = [
     "BedrockSettings",
     "BudgetSettings",
     "CacheSettings",
+    "CascadeSettings",
     "CeilingSettings",
     "CheckSettings",
     "ChoicesSettings",
+    "CloudWatchSettings",
     "CompletionsSettings",
     "ConditionSettings",
     "ConfidenceCheckSettings",
@@ -103,6 +108,7 @@ __all__ = [
     "DeploymentSettings",
     "EmptyCheckSettings",
     "ExactCacheSettings",
+    "ExploreSettings",
     "GenerateSettings",
     "HedgeSettings",
     "JsonSchemaCheckSettings",
@@ -112,6 +118,7 @@ __all__ = [
     "KeyLimitSettings",
     "KeyModesSettings",
     "KeySettings",
+    "LearnedSettings",
     "LedgerSettings",
     "LimitSettings",
     "LimitsSettings",

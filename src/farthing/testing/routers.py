@@ -223,7 +223,7 @@ class OutcomeStoreContract:
     @pytest.mark.parametrize("old", _MACHINES)
     @pytest.mark.parametrize("new", _MACHINES)
     async def test_what_a_machine_says_later_replaces_what_one_said(self, routed: Routed, old: OutcomeBy, new: OutcomeBy) -> None:
-        later = outcome(1, routed.clock, score=0.0, by=new, features=(), user_id="ann")
+        later = outcome(1, routed.clock, score=0.0, by=new, features=(), user_id="ann", explored=True)
         await routed.outcomes.add([outcome(1, routed.clock, by=old)])
         await routed.outcomes.add([later])
         assert await self._all(routed) == [later]

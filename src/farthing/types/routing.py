@@ -16,7 +16,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How good a model's answer to a request was: 0 (useless) to 1. One model has one outcome a request; a later one by people wins.
 
     `vector` is the embedding of the prompt (see `ports.Encoded`), `features` what else is known of it (`routing.features`); neither holds
-    words.
+    words. `explored`: the model answered in order that something be learnt of it, and not because it was thought to be the best choice.
     """
 
     request_id: UUID
@@ -29,6 +29,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     vector: bytes
     embedder: str
     features: tuple[float, ...] = ()
+    explored: bool = False
     at: datetime
 
 

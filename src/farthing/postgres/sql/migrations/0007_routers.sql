@@ -30,6 +30,7 @@ CREATE TABLE farthing.outcomes (
   vector bytea NOT NULL CHECK (octet_length(vector) <= 65536),
   embedder text NOT NULL,
   features double precision[] NOT NULL,
+  explored boolean NOT NULL,
   at timestamptz NOT NULL,
   PRIMARY KEY (tenant, request_id, model),
   CONSTRAINT outcomes_score_is_a_share CHECK (score BETWEEN 0 AND 1)

@@ -1,0 +1,210 @@
+"""What becomes of outcomes on their way to the store."""
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from farthing.errors import InvalidRequest, NotFound, Unavailable
+from farthing.inprocess.routers import InProcessOutcomes
+from farthing.routing.outcome_book import OutcomeBook
+from farthing.testing.stores import Clock, ledger_entry
+from farthing.types import Extras, Json, LedgerEntry, Lifeline, Operation, Outcome, Principal, Request, new_id, utc_now
+
+
+class Records:
+    """The ledger's records of requests."""
+
+    def __init__(self) -> None:
+        self.entries: list[LedgerEntry] = []
+
+    async def attempts(self, request_id: UUID) -> list[LedgerEntry]:
+        return [entry for entry in self.entries if entry.request_id == request_id]
+
+    async def latest(self, **_: Any) -> list[LedgerEntry]:
+        return self.entries
+
+
+class Moody(InProcessOutcomes):
+    """A store that can be away, or find an outcome unfit."""
+
+    away = False
+    unfit: frozenset[str] = frozenset()
+
+    async def add(self, outcomes: Sequence[Outcome]) -> None:
+        if self.away:
+            raise Unavailable("away")
+        if self.unfit & {one.model for one in outcomes}:
+            raise InvalidRequest("unfit")
+        await super().add(outcomes)
+
+    async def all(self) -> list[Outcome]:
+        return (await self.latest(router=None, tenant=None, limit=100))[::-1]
+
+
+class House:
+    """A book, and what it writes to."""
+
+    def __init__(self, **bounds: int) -> None:
+        self.clock = Clock(utc_now())
+        self.store = Moody()
+        self.records = Records()
+        usual = {"max_remembered": 100, "max_pending": 100, "max_rows": 100}
+        dice = random.Random(1)  # noqa: S311 - nothing secret
+        self.book = OutcomeBook(self.store, self.records, dice, clock=self.clock, **{**usual, **bounds})
+
+    def ask(self, sample: float = 1.0, explored: str | None = None, checks: Sequence[str] = (), **more: Any) -> Request:
+        """A request whose prompt was read."""
+        body: Json = {"model": "auto", "messages": [{"role": "user", "content": "hi"}], **more.pop("body", {})}
+        usual: dict[str, Any] = {"principal": Principal(key_id=UUID(int=1), tenant="acme"), "extras": Extras(user="ann")}
+        request = Request(
+            **{**usual, **more},
+            id=new_id(),
+            operation=Operation.CHAT,
+            model="auto",
+            body=body,
+            started_ns=time.perf_counter_ns(),
+            lifeline=Lifeline(None),
+            choice=SimpleNamespace(checks=[SimpleNamespace(name=name) for name in checks]),
+        )
+        self.book.note(request, "auto", b"\x01\x02", "e1", (0.5,), sample=sample, explored=explored)
+        return request
+
+    def answered(self, request: Request, model: str | None, **more: Any) -> None:
+        """The ledger has it."""
+        facts = {"request_id": request.id, "model_used": model, "tenant": "acme", **more}
+        self.records.entries.append(ledger_entry(self.clock.now, **facts))
+
+
+async def test_what_checks_say_is_written_with_the_prompts_numbers() -> None:
+    house = House()
+    request = house.ask(explored="strong")
+    house.book.checked(request, "weak", "failed:schema")
+    house.book.checked(request, "strong", "passed")
+    assert house.book.pending == 2
+    await house.book.drain()
+    weak, strong = sorted(await house.store.all(), key=lambda one: one.score)
+    assert (weak.model, weak.score, weak.by, weak.explored) == ("weak", 0.0, "check", False)
+    assert (strong.model, strong.score, strong.by, strong.explored) == ("strong", 1.0, "check", True)
+    assert (weak.tenant, weak.user_id, weak.router, weak.request_id) == ("acme", "ann", "auto", request.id)
+    assert (weak.vector, weak.embedder, weak.features, weak.at) == (b"\x01\x02", "e1", (0.5,), house.clock.now)
+    assert house.book.pending == 0
+
+
+@pytest.mark.parametrize(
+    ("checks", "said", "by"),
+    [(("schema", "judge"), "passed", "judge"), (("schema", "judge"), "failed:schema", "check"), (("judge",), "failed:judge", "judge")],
+)
+async def test_a_judges_word_is_told_from_a_checks(checks: tuple[str, ...], said: str, by: str) -> None:
+    house = House()
+    house.book.checked(house.ask(checks=checks), "weak", said)
+    await house.book.drain()
+    assert [one.by for one in await house.store.all()] == [by]
+
+
+async def test_nothing_is_kept_of_whom_it_was_not_read_or_who_wants_nothing_kept_or_was_not_drawn() -> None:
+    house = House()
+    stranger = house.ask()
+    house.book._noted.clear()
+    for request in (stranger, house.ask(extras=Extras(store=False)), house.ask(body={"store": False}), house.ask(sample=0)):
+        house.book.checked(request, "weak", "passed")
+    assert house.book.pending == 0
+
+
+async def test_about_the_sampled_share_is_kept_and_of_a_request_all_or_nothing() -> None:
+    house = House(max_remembered=2000, max_pending=5000, max_rows=5000)
+    for request in [house.ask(sample=0.25) for _ in range(2000)]:
+        house.book.checked(request, "weak", "failed:x")
+        house.book.checked(request, "strong", "passed")
+    assert 800 < house.book.pending < 1200
+    await house.book.drain()
+    kept = await house.store.latest(router=None, tenant=None, limit=5000)
+    assert len({one.request_id for one in kept}) * 2 == len(kept)
+
+
+async def test_too_many_are_dropped_and_counted_and_old_prompts_are_forgotten() -> None:
+    house = House(max_remembered=3, max_pending=2)
+    requests = [house.ask() for _ in range(4)]
+    for request in requests:
+        house.book.checked(request, "weak", "passed")
+    assert (house.book.pending, house.book.dropped) == (2, 1)
+    await house.book.drain()
+    assert {one.request_id for one in await house.store.all()} == {requests[1].id, requests[2].id}
+
+
+async def test_what_the_store_cannot_take_now_waits_and_what_it_never_takes_is_dropped() -> None:
+    house = House()
+    house.store.away = True
+    for model in ("weak", "unfit", "strong"):
+        house.book.saw(house.ask(), model, 0.5, "check")
+    with pytest.raises(Unavailable):
+        await house.book.drain()
+    assert (house.book.pending, house.book.dropped) == (3, 0)
+    house.store.away, house.store.unfit = False, frozenset({"unfit"})
+    await house.book.drain()
+    assert {one.model for one in await house.store.all()} == {"weak", "strong"}
+    assert (house.book.pending, house.book.dropped) == (0, 1)
+
+
+async def test_what_comes_is_written_in_the_background() -> None:
+    house = House()
+    running = [asyncio.create_task(house.book.run()), asyncio.create_task(house.book.prune())]
+    house.book.saw(house.ask(), "weak", 1.0, "check")
+    async with asyncio.timeout(5):
+        while not await house.store.all():  # noqa: ASYNC110 - the store does not tell
+            await asyncio.sleep(0.01)
+    for task in running:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_a_person_is_heard_about_the_model_that_answered() -> None:
+    house = House()
+    request = house.ask(sample=0)  # people are always heard
+    house.answered(request, "weak", final=False)
+    house.answered(request, "strong")
+    said = await house.book.hear("acme", request.id, 0.25, "thumb")
+    assert (said["router"], said["model"]) == ("auto", "strong")
+    assert [(one.model, one.score, one.by) for one in await house.store.all()] == [("strong", 0.25, "thumb")]
+
+
+async def test_a_person_is_heard_by_a_worker_that_did_not_read_the_prompt_where_another_outcome_is_stored() -> None:
+    house = House()
+    request = house.ask()
+    house.book.checked(request, "strong", "passed")
+    await house.book.drain()
+    house.book._noted.clear()
+    house.answered(request, "strong")
+    await house.book.hear("acme", request.id, 0.0, "correction")
+    assert [(one.score, one.by, one.vector) for one in await house.store.all()] == [(0.0, "correction", b"\x01\x02")]
+
+
+async def test_who_speaks_of_anothers_request_or_of_one_without_an_answer_is_not_heard() -> None:
+    house = House()
+    request, unanswered = house.ask(), house.ask()
+    house.answered(request, "strong")
+    house.answered(unanswered, None)
+    for tenant, request_id in (("rival", request.id), ("acme", new_id()), ("acme", unanswered.id)):
+        with pytest.raises(NotFound):
+            await house.book.hear(tenant, request_id, 1.0, "thumb")
+    assert await house.store.all() == []
+
+
+async def test_prompts_of_yesterday_are_forgotten() -> None:
+    house = House()
+    request = house.ask()
+    house.answered(request, "strong")
+    house.clock.now += timedelta(days=1, seconds=1)
+    pruning = asyncio.create_task(house.book.prune())
+    await asyncio.sleep(0)
+    pruning.cancel()
+    with pytest.raises(NotFound, match="no prompt"):
+        await house.book.hear("acme", request.id, 1.0, "thumb")
