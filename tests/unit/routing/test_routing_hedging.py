@@ -136,6 +136,13 @@ async def test_leave_to_spend_that_takes_long_is_given_up_when_the_answer_is_the
     house.settled()
 
 
+async def test_a_fallback_is_no_rival() -> None:
+    house = House().model("other", [FAST]).model("fast", [SLOW], fallbacks=("other",), hedge=hedge())
+    assert await text(await house.ask(None, model="fast")) == "slow answer"
+    assert house.actors.asked == ["fast"]
+    house.settled()
+
+
 async def test_what_we_ask_on_our_own_account_is_not_asked_twice() -> None:
     house = House().model("fast", [SLOW], [FAST], hedge=hedge())
     request = house.request(None, streams=False)
