@@ -146,10 +146,14 @@ class Dispatch:
         return hedge
 
     async def _rival(self, course: Course, way: Way, deployment: Deployment, hedge: Hedge) -> Prepared | None:
-        """A second attempt beside one at `deployment`, by what is next on the way; None when there is none that may be made."""
+        """A second attempt beside one at `deployment`, by the next of the same model; None when there is none that may be made.
+
+        Another model, a fallback, would win whenever it is the faster one, which is not what it is there for.
+        """
         request = course.request
-        ready = [one for one in way.left if not one.cooldown.active] if way.left else [deployment] if hedge.same else []
-        other = ready[0] if ready else None
+        others = [one for one in way.left if one.model == deployment.model]
+        ready = [one for one in others if not one.cooldown.active]
+        other = ready[0] if ready else deployment if hedge.same and not others else None
         if other is None or not hedge.allowance.take():
             return None
         try:
@@ -158,7 +162,7 @@ class Dispatch:
             return None
 
         def begin() -> Running:
-            if way.left:
+            if other is not deployment:
                 way.left.remove(other)
             self.hedged += 1
             return Running(self._meter, course, other, held, "hedge", self._body(request, other))
