@@ -21,6 +21,7 @@ from farthing.ports import Meter, Purse, Reservation
 from farthing.routing.attempt import Course, Running
 from farthing.routing.cascade import Cascade, Look, Observed
 from farthing.routing.catalogue import Catalogue, Deployment
+from farthing.routing.checks.placed import logprobs_wanted
 from farthing.routing.choice import Choice
 from farthing.routing.fitting import context_fallbacks, context_plan
 from farthing.routing.gate import Gate, Verdict
@@ -116,8 +117,11 @@ class Dispatch:
 
     def _running(self, course: Course, deployment: Deployment, held: Reservation, route: str) -> Running:
         """An attempt that sends what this model understands."""
-        body = body_for(course.request, self._catalogue.get(deployment.model), deployment)
-        return Running(self._meter, course, deployment, held, route, body)
+        request = course.request
+        body = body_for(request, self._catalogue.get(deployment.model), deployment)
+        choice: Choice | None = request.choice
+        hides = choice is not None and body.get("logprobs") is not True and logprobs_wanted(choice.checks, deployment.model)
+        return Running(self._meter, course, deployment, held, route, {**body, "logprobs": True} if hides else body, hides_logprobs=hides)
 
     def _begin_at(self, request: Request, name: str, route: str) -> tuple[str, str]:
         """The model to ask first, and the route: another one when what would be sent does not fit into this one by our estimate."""

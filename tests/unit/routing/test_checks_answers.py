@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from looking import answered, calling, check, completion
 
 from farthing.routing.checks.compile import KINDS
-from farthing.routing.checks.placed import Undecided
+from farthing.routing.checks.confidence import without_logprobs
+from farthing.routing.checks.placed import Undecided, logprobs_wanted
 from farthing.routing.checks.repetition import loop_in
 from farthing.settings import (
     ConfidenceCheckSettings,
@@ -198,6 +199,22 @@ def likely(*values: Any) -> Json:
 async def test_confidence_is_read_from_log_probabilities(values: Any, bounds: Any, rejected: bool) -> None:  # noqa: FBT001 - a table
     confidence = check(ConfidenceCheckSettings(kind="confidence", **bounds))
     assert (await confidence.judge(answered(likely(*values))) is not None) is rejected
+
+
+def test_what_is_hidden_leaves_the_rest_as_it_was() -> None:
+    body = likely(-0.1)
+    shown = without_logprobs(body)
+    assert shown == {**body, "choices": [{**body["choices"][0], "logprobs": None}]}
+    assert body["choices"][0]["logprobs"] is not None, "the check still reads it"
+    assert without_logprobs({"object": "x"}) == {"object": "x"}
+
+
+def test_models_are_asked_only_where_a_check_names_them() -> None:
+    asking = check(ConfidenceCheckSettings(kind="confidence", min_mean=-1, ask=True, models=["weak"]))
+    silent = check(ConfidenceCheckSettings(kind="confidence", min_mean=-1, models=["weak"]))
+    assert logprobs_wanted([silent, asking], "weak")
+    assert not logprobs_wanted([silent, asking], "strong")
+    assert not logprobs_wanted([silent], "weak")
 
 
 @pytest.mark.parametrize("logprobs", [None, {}, {"content": None}, {"content": "x"}, {"content": [1, "x", {}]}, "x", []])

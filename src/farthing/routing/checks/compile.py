@@ -90,6 +90,7 @@ def _placed(work: Kind, settings: AnyCheckSettings, undecided: Undecided) -> Che
         hold=_held(settings),
         models=tuple(settings.models),
         passes=getattr(settings, "on_error", "pass") == "pass",
+        wants_logprobs=isinstance(settings, ConfidenceCheckSettings) and settings.ask,
         undecided=undecided,
     )
 
@@ -118,7 +119,7 @@ def _settings(given: Any, place: str) -> AnyCheckSettings:
         raise InvalidRequest(f'{place} must be an object with a kind, such as {{"kind": "refusal"}}', param=place)
     if given.get("kind") not in _OF_REQUESTS:
         raise InvalidRequest(f"{place}.kind must be one of {', '.join(_OF_REQUESTS)}", param=f"{place}.kind")
-    for name in ("name", "models", "on_error", "timeout_s"):
+    for name in ("name", "models", "on_error", "timeout_s", "ask"):
         if name in given:
             raise InvalidRequest(f"{place}.{name} can only be set by the operator", param=f"{place}.{name}")
     try:
