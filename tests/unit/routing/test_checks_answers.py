@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from farthing.settings import (
     RepetitionCheckSettings,
     TruncatedCheckSettings,
 )
-from farthing.types import Json
+from farthing.types import DEEP, Json
 
 EMPTY = EmptyCheckSettings(kind="empty")
 TRUNCATED = TruncatedCheckSettings(kind="truncated")
@@ -86,6 +87,13 @@ async def test_a_cut_answer_is_the_models_fault_unless_the_caller_wished_it(
 ) -> None:
     said = await check(TRUNCATED).judge(answered(completion("The", finish=finish, usage=usage), asked))
     assert (said is not None) is rejected
+
+
+async def test_what_the_mode_cuts_off_is_no_models_fault() -> None:
+    cut = answered(completion("The", finish="length", usage={"completion_tokens": 300}))
+    assert await check(TRUNCATED).judge(cut) is not None
+    cut.request.mode = msgspec.structs.replace(DEEP, max_tokens=300)
+    assert await check(TRUNCATED).judge(cut) is None
 
 
 async def test_the_callers_own_limit_can_count_too() -> None:
