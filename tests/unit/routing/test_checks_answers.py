@@ -186,6 +186,17 @@ async def test_a_catastrophic_pattern_is_searched_in_linear_time() -> None:
     )  # with `re` it would take for ever
 
 
+async def test_a_text_is_searched_as_far_as_the_size_of_the_pattern_allows() -> None:
+    undecided = Undecided(KINDS)
+    large = check(PatternCheckSettings(kind="pattern", must_match="x[ab]{900}", must_not_match="bad"), undecided)
+    assert await large.judge(answered(completion("x" + "a" * 900 + "b" * 60_000))) is None
+    assert undecided.counts["pattern"] == 1, "of must_not_match 50,000 characters were searched"
+    assert await large.judge(answered(completion("a" * 4000 + "bad" + "b" * 60_000))) == "it matches must_not_match"
+    assert await large.judge(answered(completion("a" * 4000))) is None
+    assert undecided.counts["pattern"] == 2
+    assert await large.judge(answered(completion("a" * 1000))) == "it does not match must_match"
+
+
 def likely(*values: Any) -> Json:
     body = completion("word " * len(values))
     body["choices"][0]["logprobs"] = {"content": [{"token": "w", "logprob": value} for value in values]}

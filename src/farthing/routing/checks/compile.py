@@ -50,7 +50,8 @@ _HARMLESS: Mapping[type[CheckSettings], Callable[[Any], Kind]] = {
 _OF_REQUESTS = sorted(kind for one in _HARMLESS for kind in get_args(one.model_fields["kind"].annotation))
 _MOST_OF_REQUEST = 8
 _MOST_PATTERN = 500
-_MOST_PATTERN_COST = 1000
+_MOST_PATTERN_COST = 500
+_PATTERN_WORK = 500_000
 _PLACE = "farthing.route.checks"
 _parse = TypeAdapter[AnyCheckSettings](AnyCheckSettings).validate_python
 
@@ -78,7 +79,12 @@ def checks_of_request(given: Any, undecided: Undecided) -> tuple[Check, ...]:
     checks: list[Check] = []
     for at, one in enumerate(given):
         settings = _settings(one, f"{_PLACE}[{at}]")
-        checks.append(_placed(_HARMLESS[type(settings)](settings), settings, undecided))
+        work = (
+            MatchesPattern(settings, work=_PATTERN_WORK)
+            if isinstance(settings, PatternCheckSettings)
+            else _HARMLESS[type(settings)](settings)
+        )
+        checks.append(_placed(work, settings, undecided))
     return tuple(checks)
 
 
