@@ -22,6 +22,7 @@ from farthing.settings.checks import (
     TruncatedCheckSettings,
     ValidatorCheckSettings,
 )
+from farthing.settings.cloudwatch import CloudWatchSettings
 from farthing.settings.config import AppConfigSettings, ConfigSettings
 from farthing.settings.hedging import HedgeSettings
 from farthing.settings.learned import ExploreSettings, LearnedSettings
@@ -97,6 +98,7 @@ __all__ = [
     "CeilingSettings",
     "CheckSettings",
     "ChoicesSettings",
+    "CloudWatchSettings",
     "CompletionsSettings",
     "ConditionSettings",
     "ConfidenceCheckSettings",
