@@ -283,6 +283,12 @@ def test_explain_says_what_would_be_done_and_asks_nobody(routed: Installation, u
     assert up.received == before + 1
 
 
+def test_the_list_of_models_names_the_routers(routed: Installation) -> None:
+    found = json.loads(routed.cli("models", "--json").stdout.splitlines()[-1])
+    assert {"name": "auto", "models": ["small", "large"]} in found["routers"]
+    assert "judged" in routed.cli("models").stdout
+
+
 def test_explain_in_words_names_the_rule_and_the_condition(routed: Installation) -> None:
     said = routed.cli("route", "explain", "Hi", "--model", "auto").stdout
     assert "rule summaries does not hold: task_type is None, wanted: summarize" in said
