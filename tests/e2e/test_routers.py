@@ -121,7 +121,7 @@ def test_who_asks_for_a_model_in_whose_place_a_router_stands_is_routed_unless_th
     assert where(client, "large", extra_headers=headers) == ("large", "direct")
     assert where(client, "auto", extra_headers={"x-farthing-route": '{"models": ["small"]}'}) == ("small", "default")
     with pytest.raises(openai.BadRequestError, match="x-farthing-route is not JSON"):
-        where(client, "auto", extra_headers={"x-farthing-route": '{"models": '})
+        where(client, "auto", extra_headers={"x-farthing-route": '{"models"'})
 
 
 def test_streams_are_routed_too(client: OpenAI, up: ScriptedUpstream) -> None:
