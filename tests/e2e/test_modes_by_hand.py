@@ -267,6 +267,7 @@ def test_with_the_state_in_files_modes_are_set_while_the_database_is_away(
         settings = scripted(upstream, server={"drain_s": 1}, config={"store": "file"})
         with Outpost(folders / "modes-in-files", settings, gateway, url, "modes-in-files", workers=2) as running:
             proxy.away()
+            assert admin(running, "GET", "/history")["data"] == []
             done = admin(running, "PUT", "", {"mode": "SHALLOW", "reason": "the database is away"})
             assert (done["version"], done["stale"]) == (1, False)
             assert done["by"].startswith("operator:")
