@@ -175,7 +175,7 @@ class Farthing:
         settings, meter, catalogue = self._settings, self._meter, self._catalogue
         gate = Gate(max_held_bytes=settings.routing.max_held_bytes, timeout_s=settings.routing.checks_timeout_s)
         free_model, observed = partial(_free_model, settings.budgets), self._learning.checked
-        dispatch = Dispatch(catalogue, meter, self._purse, free_model, gate=gate, observed=observed)
+        dispatch = self._dispatch = Dispatch(catalogue, meter, self._purse, free_model, gate=gate, observed=observed)
         prompts = Prompts(settings.prompts)
         recorder = Recorder(self._policies, self._transcripts)
         parts = Parts(
@@ -281,6 +281,10 @@ class Farthing:
 
     def _register_limits(self) -> None:
         gauge, counter = self._metrics.gauge, self._metrics.counter
+        for said in self._dispatch.checked:
+            looked_at = "Answers that checks looked at."
+            counter(names.CHECKED, looked_at, partial(self._dispatch.checked.__getitem__, said), attributes={names.CHECKS: said})
+        counter(names.HEDGED, "Calls made beside one that was slow.", lambda: self._dispatch.hedged)
         gauge(names.CALLS, "Model calls under way.", lambda: self._calls.under_way)
         in_line = "Requests that wait for one of their key, or for a model call, to end."
         gauge(names.WAITING, in_line, lambda: self._admission.waiting, attributes={names.LIMIT: "concurrency"})
