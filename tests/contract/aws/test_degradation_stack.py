@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import shutil
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 from account import REGION, client
@@ -25,6 +28,8 @@ from farthing.aws.cloudwatch import CloudWatch
 from farthing.modes import MODES, body_after, effective, pinned, state_of
 from farthing.settings import AppConfigSettings, CloudWatchSettings
 from farthing.testing.aws import Ministack
+from farthing.testing.installation import Installation
+from farthing.testing.upstream import completion, serve_in_thread, usage_object
 from farthing.types import Mode, Principal, new_id, utc_now
 
 _TEMPLATE = Path(__file__).parents[3] / "deploy" / "aws" / "degradation" / "template.yaml"
@@ -195,3 +200,51 @@ async def test_many_at_once_end_in_what_was_last(account: Account) -> None:
     last = {_HIGH: messages[4]["StateChangeTime"], _CRITICAL: messages[-1]["StateChangeTime"]}
     body = await eventually(store, lambda body: {name: body["alarms"][name]["at"] for name in body["alarms"]} == last)
     assert body["RAG_MODE"] == "SHALLOW"
+
+
+def test_a_gateway_that_spends_too_much_is_told_so_by_aws(account: Account) -> None:
+    """A real gateway, a real ledger: it publishes what it spends, and reads what follows."""
+    names = {name: account.outputs[name.capitalize()] for name in ("application", "environment", "profile", "strategy")}
+    here = {"region": REGION, "endpoint_url": account.aws.url}
+    folder = Path(tempfile.mkdtemp(prefix="farthing-aws-", dir="/tmp"))
+    with serve_in_thread() as upstream:
+        upstream.script("dear", completion("a dear word", usage=usage_object(30, 40)))
+        settings = {
+            "local": {"enabled": False},
+            "cache": {"semantic": {"enabled": False}},
+            "providers": {"up": {"kind": "openai_compatible", "base_url": upstream.base_url, "api_key": "sk-upstream"}},
+            "models": {"dear": {"provider": "up", "upstream_model": "dear", "price": {"input_usd_per_1m": 1e6, "output_usd_per_1m": 1e6}}},
+            "modes": {"decide": "external"},
+            "config": {"store": "appconfig", "appconfig": {**names, **here}},
+            "telemetry": {"cloudwatch": {"mode": "put", "every_s": 1, **here}},
+        }
+        try:
+            with Installation(folder, settings) as farthing:
+                farthing.cli("mode", "set", "DEEP", "--reason", "whatever was before")
+                assert shown(farthing) == "DEEP"
+                answer = httpx.post(
+                    f"{farthing.base_url}/chat/completions",
+                    json={"model": "dear", "messages": [{"role": "user", "content": "hello"}]},
+                    headers={"authorization": f"Bearer {farthing.key}"},
+                    timeout=30,
+                )
+                assert answer.status_code == httpx.codes.OK
+                assert float(answer.headers["x-farthing-cost-usd"]) == 70
+                until = time.monotonic() + 60
+                while shown(farthing) != "SHALLOW":
+                    assert time.monotonic() < until, (farthing.log.read_text(), shown(farthing))
+                    time.sleep(0.5)
+                told = json.loads(farthing.cli("mode", "history", "--limit", "1", "--json").stdout)["data"]
+                assert told[0]["reason"].startswith(_HIGH)
+                farthing.cli("mode", "pin", "DEEP", "--scope", "tenant:vip", "--for", "1h", "--reason", "they pay")
+                assert "tenant:vip" in farthing.cli("mode", "show").stdout
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def shown(farthing: Installation) -> str:
+    """What holds for everybody."""
+    status, body = farthing.get("/admin/v1/mode", key=farthing.key)
+    assert status == httpx.codes.OK, body
+    mode: str = json.loads(body)["scopes"][0]["mode"]
+    return mode
