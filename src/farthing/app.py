@@ -285,6 +285,7 @@ class Farthing:
         counter(names.RETENTION_STORED, "Transcripts that were stored.", lambda: self._transcripts.stored)
         counter(names.RETENTION_DROPPED, "Transcripts for which there was no room, or no database.", lambda: self._transcripts.dropped)
         counter(names.RETENTION_PRUNED, "Transcripts that expired or were too many.", lambda: self._transcripts.pruned)
+        counter(names.CLOUDWATCH_FAILED, "Times that CloudWatch could not be told what is spent.", lambda: self._cloudwatch.failed)
         gauge(names.IN_FLIGHT, "Requests under way.", lambda: self.asgi.in_flight)
         gauge(names.UPSTREAM_CONNECTIONS, "Sockets to providers.", self._upstream_connections)
         self._register_limits()
