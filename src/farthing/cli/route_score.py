@@ -87,6 +87,8 @@ def train_command(
     seed: SeedOption = 1,
 ) -> None:
     """Train a router on your own rows and write it to a file. Prints what is to be expected of it, cross-validated, as one JSON object."""
+    if not out.parent.is_dir():
+        raise InvalidRequest(f"{out} cannot be written: there is no folder {out.parent}")
     read = _read(train)
     names = _names(models) or _by_score(read)
     trained = trained_on(table_of(_rows(read, names), names, seed), names, embedder=VERSION, seed=seed)
