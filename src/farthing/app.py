@@ -9,6 +9,7 @@ from functools import partial
 from farthing.app_caches import Caches
 from farthing.app_catalogue import LOCAL, catalogue_of, embedder_of, models_of, price_questions, providers_of
 from farthing.app_learning import Learning
+from farthing.app_routing import Routing, router_names
 from farthing.app_stores import Stores
 from farthing.background import Background
 from farthing.budgets import Budget
@@ -19,8 +20,10 @@ from farthing.http.admin import AdminDoors, door
 from farthing.http.admin_budgets import BudgetDoors
 from farthing.http.admin_cache import CacheDoors
 from farthing.http.admin_keys import KeyDoors
+from farthing.http.admin_modes import ModeDoors
 from farthing.http.admin_requests import RequestDoors
 from farthing.http.admin_retention import RetentionDoors
+from farthing.http.admin_route import RouteDoors
 from farthing.http.admin_routers import RouterDoors
 from farthing.http.auth import KeyRing
 from farthing.http.completions.doors import CompletionsDoor
@@ -36,6 +39,7 @@ from farthing.http.responses.conversations import Conversations
 from farthing.http.responses.doors import ResponsesDoors
 from farthing.http.server import Gateway, Opening
 from farthing.logs import RequestLog
+from farthing.modes import checked_mode
 from farthing.orders import Runtime
 from farthing.ports import (
     Provider,
@@ -70,7 +74,7 @@ from farthing.telemetry import instruments as names
 from farthing.telemetry.metrics import Metrics
 from farthing.telemetry.tracing import build as build_tracing
 from farthing.telemetry.tracing import outgoing
-from farthing.types import KeyRecord, Operation, Principal
+from farthing.types import DEEP, KeyRecord, Mode, Operation, Principal
 
 _log = logging.getLogger("farthing")
 SOCKET_PATH = "/api/v1/generate/ws"
@@ -92,8 +96,9 @@ class Farthing:
         self._background = Background()
         self._embedder = embedder_of(settings, runtime.local)
         self._providers = providers_of(settings, runtime.local, self._embedder)
-        self._catalogue = catalogue_of(settings, self._providers, _book(settings))
+        self._catalogue = catalogue_of(settings, self._providers, _book(settings), router_names(settings))
         self._learning = Learning(settings, stores, self._embedder, self._catalogue)
+        self._routing = Routing(settings, self._catalogue, self._learning.learned, partial(_mode_of, settings))
         self._journal = Journal(
             settings.data / "ledger",
             segment_bytes=settings.ledger.segment_bytes,
@@ -166,7 +171,9 @@ class Farthing:
     def _gateway(self) -> Gateway:
         settings, meter, catalogue = self._settings, self._meter, self._catalogue
         gate = Gate(max_held_bytes=settings.routing.max_held_bytes, timeout_s=settings.routing.checks_timeout_s)
-        dispatch = Dispatch(catalogue, meter, self._purse, partial(_free_model, settings.budgets), gate=gate)
+        dispatch = Dispatch(
+            catalogue, meter, self._purse, partial(_free_model, settings.budgets), gate=gate, observed=self._learning.book.checked
+        )
         prompts = Prompts(settings.prompts)
         recorder = Recorder(self._policies, self._transcripts)
         parts = Parts(
@@ -177,19 +184,21 @@ class Farthing:
             recorder=recorder,
             exact=self._caches.exact,
             semantic=self._caches.semantic,
-            route=None,
+            route=self._routing.stage,
             calls=self._calls,
             dispatch=dispatch,
         )
-        self._caches.errands.begin(errand_flow(parts))
-        passage = Passage(request_flow(parts), catalogue.admit, meter, settings.server)
+        errands = errand_flow(parts)
+        self._caches.errands.begin(errands)
+        self._routing.begin(errands)
+        passage = Passage(request_flow(parts), self._routing.routers.admit, meter, settings.server)
         openai = OpenAIDoors(passage, partial(_visible, catalogue))
         messages = MessagesDoors(passage)
         responses = ResponsesDoors(passage, self._conversations)
         completions = CompletionsDoor(passage, settings.completions)
         generate = GenerateDoors(passage, Assignment(catalogue, settings.generate.model, settings.generate.task_types))
         health = HealthDoors(self.state, partial(self._metrics.exposition, self._metrics_dir))
-        known = frozenset(models_of(settings))
+        known = frozenset(models_of(settings)) | set(settings.routing.routers)
         stores = self._stores
         keys = KeyDoors(stores.keys, self._ring, stores.budgets, known, settings.server)
         budgets = BudgetDoors(stores.budgets, stores.keys, settings.server)
@@ -204,10 +213,14 @@ class Farthing:
             settings.server,
         )
         requests = RequestDoors(stores.requests, stores.retention, self._sealing.open)
-        caches = CacheDoors(self._caches.control, catalogue.admit, partial(_chat_models, catalogue), prompts.put, settings.server)
+        caches = CacheDoors(
+            self._caches.control, self._routing.routers.admit, partial(_chat_models, catalogue), prompts.put, settings.server
+        )
+        modes = ModeDoors(stores.config, settings.modes.rungs(settings.budgets.free_model), stores.keys, settings.server)
+        routes = RouteDoors(self._routing.explain, settings.server)
         learning = self._learning
         routers = RouterDoors(stores.routers, stores.outcomes, learning.routers, learning.check, learning.book.hear, settings.server)
-        admin = AdminDoors(keys, budgets, caches, retention, requests, routers, stores.ledger)
+        admin = AdminDoors(stores.ledger, [keys, budgets, caches, modes, routes, routers, retention, requests])
         doors = {
             "/v1/chat/completions": Opening(door=openai.chat, methods=_POST, spends=True),
             "/v1/embeddings": Opening(door=openai.embeddings, methods=_POST, spends=True),
@@ -252,6 +265,7 @@ class Farthing:
         gauge(names.LEDGER_STORE_AWAY, "1 while the ledger's store is away.", lambda: int(self._pump.store_away), merge="max")
         self._caches.register(self._metrics)
         self._learning.register(self._metrics)
+        self._routing.register(self._metrics)
         gauge(names.RESPONSES_PENDING, "Turns of conversations that the store does not have yet.", lambda: self._conversations.pending)
         counter(names.RESPONSES_DROPPED, "Turns of conversations that were lost.", lambda: self._conversations.dropped)
         gauge(names.RETENTION_PENDING, "Transcripts that the store does not have yet.", lambda: len(self._transcripts))
@@ -290,6 +304,7 @@ class Farthing:
         start("key snapshot", self._ring.save)
         self._caches.start(self._background)
         self._learning.start(self._background)
+        self._routing.start()
         start("changes", self._listen)
         start("ledger", self._pump.run)
         if self._settings.ledger.fsync == "batch":
@@ -360,6 +375,7 @@ class Farthing:
     async def stop(self) -> None:
         """Stop the background work, write what is left, and let go of everything."""
         await self._background.stop()
+        await self._routing.aclose()
         await self._caches.aclose()
         await self._ring.close()
         await self._budgets.close()
@@ -395,8 +411,14 @@ def _chat_models(catalogue: Catalogue, principal: Principal) -> list[str]:
     return [model.name for model in catalogue.visible(principal) if model.operation is Operation.CHAT]
 
 
+def _mode_of(settings: Settings, _: Principal, name: str | None) -> Mode:
+    """The mode of that name; the best one when none is named."""
+    return DEEP if name is None else checked_mode(name, settings.modes.rungs("local" if settings.local.enabled else None))
+
+
 def _visible(catalogue: Catalogue, principal: Principal) -> list[tuple[str, str]]:
-    return [(model.name, model.owner) for model in catalogue.visible(principal)]
+    models = [(model.name, model.owner) for model in catalogue.visible(principal)]
+    return models + [(router.name, router.owner) for router in catalogue.routers(principal)]
 
 
 def _book(settings: Settings) -> PriceBook:

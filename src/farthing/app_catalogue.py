@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 
 from pydantic import SecretStr
@@ -19,13 +19,15 @@ from farthing.providers.bedrock import Bedrock
 from farthing.providers.bedrock import model_id as bedrock_model_id
 from farthing.providers.litellm import load as load_litellm
 from farthing.providers.openai_compatible import OpenAICompatible
-from farthing.routing.catalogue import Catalogue, Cooldown, Deployment, Model
+from farthing.routing.catalogue import Catalogue, Cooldown, Deployment, Model, RouterName
 from farthing.routing.families import family_of
+from farthing.routing.hedging import Allowance, Hedge
 from farthing.settings import (
     AnthropicSettings,
     BedrockSettings,
     CooldownSettings,
     DeploymentSettings,
+    HedgeSettings,
     LiteLLMSettings,
     LocalSettings,
     ModelSettings,
@@ -160,9 +162,10 @@ def models_of(settings: Settings) -> dict[str, ModelSettings]:
     return models
 
 
-def catalogue_of(settings: Settings, providers: Mapping[str, Provider], book: PriceBook) -> Catalogue:
+def catalogue_of(settings: Settings, providers: Mapping[str, Provider], book: PriceBook, routers: Sequence[RouterName] = ()) -> Catalogue:
     """The catalogue."""
-    return Catalogue([_model(name, model, settings, providers, book) for name, model in models_of(settings).items()], random.Random())  # noqa: S311 - spreads load, guards nothing
+    models = [_model(name, model, settings, providers, book) for name, model in models_of(settings).items()]
+    return Catalogue(models, random.Random(), routers)  # noqa: S311 - spreads load, guards nothing
 
 
 def _model(name: str, model: ModelSettings, settings: Settings, providers: Mapping[str, Provider], book: PriceBook) -> Model:
@@ -176,8 +179,15 @@ def _model(name: str, model: ModelSettings, settings: Settings, providers: Mappi
         context_fallbacks=tuple(model.context_fallbacks),
         parameters=model.parameters,
         tags=tuple(model.tags),
+        hedge=_hedge(model.hedge),
         owner=found[0].provider,
     )
+
+
+def _hedge(settings: HedgeSettings | None) -> Hedge | None:
+    if settings is None:
+        return None
+    return Hedge(after_s=settings.after_s, allowance=Allowance(settings.share), same=settings.same)
 
 
 def _deployment(

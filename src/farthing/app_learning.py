@@ -14,12 +14,12 @@ from farthing.routing.exploration import Estimate, Exploration
 from farthing.routing.learning import Learned, Student, facts_of, fitting
 from farthing.routing.outcome_book import OutcomeBook
 from farthing.settings import Settings
+from farthing.spend.prices import cost
 from farthing.telemetry import instruments as names
 from farthing.telemetry.metrics import Metrics
-from farthing.types import Json, Request
+from farthing.types import Json, Request, Usage
 
 _MICROUSD = 1_000_000
-_MILLION = 1_000_000
 
 
 class Learning:
@@ -35,7 +35,8 @@ class Learning:
         self.book = OutcomeBook(
             stores.outcomes,
             stores.requests,
-            rng,
+            embedder,
+            {name: one.sample for name, one in learners.items()},
             max_remembered=sum(one.max_remembered for one in sections),
             max_pending=sum(one.max_pending for one in sections),
             max_rows=sum(one.max_outcomes for one in sections),
@@ -91,5 +92,5 @@ def _cost(catalogue: Catalogue, assumed_output: int, model: str, request: Reques
     if price.source == "none":
         return None
     most = request.body.get("max_completion_tokens") or request.body.get("max_tokens")
-    output = min(most, assumed_output) if isinstance(most, int) and most > 0 else assumed_output
-    return (count_request(request.body) * price.input + output * price.output) // _MILLION
+    output = min(most, assumed_output) if type(most) is int and most > 0 else assumed_output
+    return 0 if price.free else cost(price, Usage(input=count_request(request.body), output=output))

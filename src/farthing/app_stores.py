@@ -6,6 +6,7 @@ from importlib.util import find_spec
 
 import msgspec
 
+from farthing.aws.appconfig import AppConfig
 from farthing.errors import SettingsError
 from farthing.inprocess.config_file import FileConfig
 from farthing.ports import (
@@ -89,6 +90,8 @@ def _config(settings: Settings, database: Database) -> ConfigStore:
     chosen = settings.config
     if chosen.store == "file":
         return FileConfig(chosen.path or settings.data / "config", poll_s=chosen.poll_s)
+    if chosen.store == "appconfig":
+        return AppConfig(chosen.appconfig)
     return PostgresConfig(database, poll_s=chosen.poll_s)
 
 

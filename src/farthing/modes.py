@@ -1,7 +1,7 @@
 """What workers agree on about modes, as a document, and what follows from it for a caller. Pure.
 
-The document `modes` of `ports.ConfigStore` holds a `ModeState`. An alarm outside may write `{"RAG_MODE": "SHALLOW"}` instead, which
-means that mode for everybody.
+The document `modes` of `ports.ConfigStore` holds a `ModeState`. An alarm outside may write `{"RAG_MODE": "SHALLOW"}` instead, or beside
+it, which means that mode for everybody.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MODES = "modes"
 """The name of the document."""
 
 FLAG = "RAG_MODE"
-"""The one field of the short form."""
+"""The one field of the short form. Beside others it counts instead of the entry of `total`."""
 
 MOST_PINS = 100
 MOST_ENTRIES = 200
@@ -125,21 +125,31 @@ def body_of(state: ModeState) -> Json:
     return body
 
 
+def body_after(before: Mapping[str, object], state: ModeState, best: str) -> Json:
+    """The body for a state where another one was. With the field of the short form where that had it, and what others keep beside it."""
+    if FLAG not in before:
+        return body_of(state)
+    total = state.entries.get(TOTAL)
+    rest = ModeState(entries={scope: entry for scope, entry in state.entries.items() if scope != TOTAL}, pins=state.pins)
+    kept = {name: value for name, value in before.items() if name not in ModeState.__struct_fields__}
+    return {**kept, FLAG: total.mode if total else best, **body_of(rest)}
+
+
 def state_of(body: Mapping[str, object], at: datetime | None = None) -> ModeState:
     """The state that a document says. `at` is when it was written, which the short form does not say. Raises `InvalidRequest`."""
-    if FLAG in body:
-        flag = body[FLAG]
-        if not isinstance(flag, str):
-            raise InvalidRequest(f"{FLAG} must be the name of a mode")
-        entry = _entry(flag, by="external", reason=f"{FLAG} says so", now=at or utc_now())
-        return ModeState(entries={TOTAL: entry})
     try:
-        state = msgspec.convert(dict(body), ModeState)
+        state = msgspec.convert({name: value for name, value in body.items() if name != FLAG}, ModeState)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"that is no state of modes: {error}") from error
     if len(state.entries) > MOST_ENTRIES or len(state.pins) > MOST_PINS:
         raise InvalidRequest(f"that is no state of modes: at most {MOST_ENTRIES} entries and {MOST_PINS} pins")
-    return ModeState(entries=_read(state.entries), pins=_read(state.pins))
+    entries = _read(state.entries)
+    if FLAG in body:
+        flag = body[FLAG]
+        if not isinstance(flag, str):
+            raise InvalidRequest(f"{FLAG} must be the name of a mode")
+        entries[TOTAL] = _entry(flag, by="external", reason=f"{FLAG} says so", now=at or utc_now())
+    return ModeState(entries=entries, pins=_read(state.pins))
 
 
 def _read(entries: Mapping[str, ModeEntry]) -> dict[str, ModeEntry]:

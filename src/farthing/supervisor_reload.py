@@ -16,6 +16,7 @@ from pydantic import BaseModel, SecretStr
 
 from farthing import logs
 from farthing.app_catalogue import check_providers, price_questions
+from farthing.app_checks import load_validators
 from farthing.app_secrets import fresh_secrets
 from farthing.app_stores import check_redis
 from farthing.errors import FarthingError, SettingsError
@@ -135,6 +136,7 @@ class Fleet:
         settings = load_text(text, os.environ, {**self._overrides, **self._fixed()}, secrets)
         check_providers(settings)
         check_redis(settings)
+        await load_validators(settings)
         await asyncio.to_thread(open_book, settings.data / "prices.json", price_questions(settings))
         fresh = Generation(self._listener, settings.server.workers, trial=True)
         self._others[fresh] = None

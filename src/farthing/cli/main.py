@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from farthing.cli import budgets, cache, keys, models, reload, report, requests, retention, settings, up
+from farthing.cli import budgets, cache, keys, mode, models, reload, report, requests, retention, route, settings, up
 from farthing.errors import FarthingError
 
 app = typer.Typer(
@@ -24,8 +24,10 @@ app.command(name="models")(models.models)
 app.add_typer(keys.app, name="key")
 app.add_typer(budgets.app, name="budget")
 app.add_typer(cache.app, name="cache")
+app.add_typer(mode.app, name="mode")
 app.add_typer(requests.app, name="requests")
 app.add_typer(retention.app, name="retention")
+app.add_typer(route.app, name="route")
 app.add_typer(settings.app, name="settings")
 
 

@@ -7,6 +7,7 @@ import json
 import typer
 
 from farthing.app_catalogue import check_providers, models_of
+from farthing.app_checks import check_validators
 from farthing.app_secrets import fresh_secrets
 from farthing.app_stores import check_redis
 from farthing.cli.options import DataOption, JsonOption, SettingsOption, read_settings
@@ -23,4 +24,5 @@ def check(settings: SettingsOption = None, data: DataOption = None, as_json: Jso
     models_of(found)
     check_providers(found)
     check_redis(found)
+    check_validators(found)
     print(json.dumps(masked(found, secrets)) if as_json else effective(found, secrets), end="\n" if as_json else "")

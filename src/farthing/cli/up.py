@@ -11,6 +11,7 @@ import typer
 
 from farthing import logs
 from farthing.app_catalogue import check_providers
+from farthing.app_checks import check_validators
 from farthing.app_secrets import fresh_secrets
 from farthing.app_stores import check_redis
 from farthing.cli.options import DataOption, SettingsOption, read_settings, settings_path
@@ -39,6 +40,7 @@ def up(
     effective = read_settings(settings, None, overrides, secrets)
     check_providers(effective)
     check_redis(effective)
+    check_validators(effective)
     logs.setup(effective.telemetry.log_level)
 
     def ready(url: str, made: str | None) -> None:

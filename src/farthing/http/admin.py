@@ -1,10 +1,10 @@
-"""The admin doors, under /admin/v1: keys, budgets, caches, retention, requests, the report. The gateway lets only admin keys in."""
+"""The admin doors, under /admin/v1: keys, budgets, caches, modes, retention, requests, the report. The gateway lets only admin keys in."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
-from typing import get_args
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, get_args
 
 import msgspec
 from starlette.applications import Starlette
@@ -13,12 +13,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from farthing.errors import InvalidRequest, MethodNotAllowed, NotFound
-from farthing.http.admin_budgets import BudgetDoors
-from farthing.http.admin_cache import CacheDoors
-from farthing.http.admin_keys import KeyDoors
-from farthing.http.admin_requests import RequestDoors
-from farthing.http.admin_retention import RetentionDoors
-from farthing.http.admin_routers import RouterDoors
 from farthing.http.admin_wire import KEY_ID, guarded, json_response, known_parameters, window
 from farthing.http.asgi import Message, Receive, Scope, Send
 from farthing.ports import LedgerStore, ReportBy
@@ -29,14 +23,19 @@ _ALL_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 _DOORS = (
     "/admin/v1/keys, /admin/v1/budgets, /admin/v1/cache/{flush,explain,verdicts,stats,hits}, /admin/v1/report, /admin/v1/requests, "
     "/admin/v1/routers, /admin/v1/routers/{name}/{versions,promote,promoted,outcomes}, /admin/v1/routers/verdicts, "
-    "/admin/v1/tenants/{tenant}/retention"
+    "/admin/v1/mode, /admin/v1/mode/{pins,history}, /admin/v1/route/explain, /admin/v1/tenants/{tenant}/retention"
 )
 _METHODS = {
     "/admin/v1/(keys|budgets)": "GET, HEAD, POST",
     "/admin/v1/(keys|budgets)/[^/]+": "DELETE",
     "/admin/v1/cache/(flush|explain|verdicts)": "POST",
     "/admin/v1/cache/(stats|hits)": "GET, HEAD",
+    "/admin/v1/mode": "GET, HEAD, PUT",
+    "/admin/v1/mode/history": "GET, HEAD",
+    "/admin/v1/mode/pins": "POST",
+    "/admin/v1/mode/pins/[^/]+": "DELETE",
     "/admin/v1/report": "GET, HEAD",
+    "/admin/v1/route/explain": "POST",
     "/admin/v1/requests(/[^/]+)?": "GET, HEAD",
     "/admin/v1/routers": "GET, HEAD",
     "/admin/v1/routers/verdicts": "POST",
@@ -47,36 +46,24 @@ _METHODS = {
 }
 
 
+class Doors(Protocol):
+    """The doors of one noun."""
+
+    def routes(self) -> list[Route]:
+        """Under which paths they are."""
+
+
 class AdminDoors:
     """All of them, as a Starlette application."""
 
-    def __init__(
-        self,
-        keys: KeyDoors,
-        budgets: BudgetDoors,
-        caches: CacheDoors,
-        retention: RetentionDoors,
-        requests: RequestDoors,
-        routers: RouterDoors,
-        ledger: LedgerStore,
-    ) -> None:
-        self._keys = keys
-        self._budgets = budgets
-        self._caches = caches
-        self._retention = retention
-        self._requests = requests
-        self._routers = routers
+    def __init__(self, ledger: LedgerStore, doors: Sequence[Doors]) -> None:
         self._ledger = ledger
+        self._doors = doors
 
     def application(self) -> Starlette:
         """The routes."""
         routes = [
-            *self._keys.routes(),
-            *self._budgets.routes(),
-            *self._caches.routes(),
-            *self._retention.routes(),
-            *self._requests.routes(),
-            *self._routers.routes(),
+            *(route for doors in self._doors for route in doors.routes()),
             Route("/admin/v1/report", guarded(self._report), methods=["GET"]),
             Route("/admin/v1/{rest:path}", guarded(_nothing_here), methods=list(_ALL_METHODS)),
         ]

@@ -120,12 +120,12 @@ class CacheDoors:
             operation=Operation.CHAT,
             body=body,
             model=typed.model,
-            fingerprint=self._admit(typed.model, who, Operation.CHAT),
             extras=extras,
             started_ns=time.perf_counter_ns(),
             lifeline=Lifeline(None),
         )
         self._put_prompt(asking)
+        asking.fingerprint = self._admit(asking)
         return json_response(await self._control.explain(asking))
 
     async def _hear(self, request: HttpRequest) -> Response:

@@ -11,7 +11,9 @@ from farthing import __version__
 from farthing.http.admin_budgets import NewBudget
 from farthing.http.admin_cache import Explain, Flush, Opinion
 from farthing.http.admin_keys import NewKey
+from farthing.http.admin_modes import NewMode, NewPin
 from farthing.http.admin_retention import NewRetention
+from farthing.http.admin_route import ExplainRoute
 from farthing.http.admin_routers import NewVersion, Promote, RouterOpinion
 from farthing.http.asgi import Receive, Scope, Send, send_whole
 from farthing.http.generate_types import GenerateBody
@@ -56,6 +58,7 @@ _ERRORS = {
     "404": "No such model, key or door.",
     "405": "Not with this method.",
     "408": "The body did not arrive in time.",
+    "409": "Somebody else has changed it in between.",
     "413": "The body is too large.",
     "429": "A limit of the key (see x-farthing-limit) or the provider's; see retry-after.",
     "502": "No deployment answered.",
@@ -69,6 +72,7 @@ def document() -> bytes:
     """The encoded document."""
     spending = [ChatBody, EmbeddingsBody, ResponsesBody, CompletionBody, MessagesBody, CountBody, GenerateBody]
     bodies = [*spending, NewKey, NewBudget, NewRetention, Flush, Explain, Opinion, NewVersion, Promote, RouterOpinion, Extras]
+    bodies = [*spending, NewKey, NewBudget, NewRetention, NewMode, NewPin, Flush, Explain, ExplainRoute, Opinion, Extras]
     _, components = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
     for name in (body.__name__ for body in spending):
         components[name]["properties"]["farthing"] = {"anyOf": [{"$ref": "#/components/schemas/Extras"}, {"type": "null"}]}
@@ -100,7 +104,15 @@ def document() -> bytes:
         "/admin/v1/cache/verdicts": {"post": _operation("Say whether a cached answer was right", "Opinion")},
         "/admin/v1/cache/stats": {"get": _operation("How the caches do")},
         "/admin/v1/cache/hits": {"get": _operation("List the requests that a cached answer went to", query=["tenant", "question"])},
+        "/admin/v1/mode": {
+            "get": _operation("Show the modes", query=["scope"]),
+            "put": _operation("Set a mode", "NewMode"),
+        },
+        "/admin/v1/mode/pins": {"post": _operation("Pin a scope to a mode", "NewPin")},
+        "/admin/v1/mode/pins/{scope}": {"delete": _operation("Take a pin away", path="scope", query=["reason", "version"])},
+        "/admin/v1/mode/history": {"get": _operation("List who changed the modes, when and why", query=["limit"])},
         "/admin/v1/report": {"get": _operation("What was spent and saved", query=["since", "until", "by", "tenant"])},
+        "/admin/v1/route/explain": {"post": _operation("Explain which model a request would go to", "ExplainRoute")},
         "/admin/v1/requests": {"get": _operation("List requests", query=["tenant", "user", "since", "until", "limit"])},
         "/admin/v1/requests/{id}": {"get": _operation("Show a request and its texts", path="id")},
         "/admin/v1/routers": {"get": _operation("List trained routers")},

@@ -15,10 +15,10 @@ from farthing.http.quota import quota_headers
 from farthing.pipeline.stage import Next
 from farthing.ports import Meter
 from farthing.settings import ServerSettings
-from farthing.types import Answer, ChunkStream, Json, Lifeline, Operation, Principal, Request, Source, dollars
+from farthing.types import Answer, ChunkStream, Json, Lifeline, Request, Source, dollars
 
-Admit = Callable[[str, Principal, Operation], str]
-"""The fingerprint of a model that a principal may use for an operation; raises `ModelNotFound` or `NotAllowed`."""
+Admit = Callable[[Request], str]
+"""The fingerprint of all that a request's answer hangs on beside its words; raises `ModelNotFound` or `NotAllowed`, or `InvalidRequest`."""
 
 
 class _Entering:
@@ -64,7 +64,7 @@ class Passage:
         """Take the extras out of `request.body` (or the headers) and see that the caller may use the model for `request.operation`."""
         request.model = model
         request.extras = parse.extras(request.body.pop("farthing", None), scope["headers"])
-        request.fingerprint = self._admit(model, request.principal, request.operation)
+        request.fingerprint = self._admit(request)
 
     async def flow(self, request: Request) -> Answer:
         """Through the stages. A process that ends cuts what is left: that comes out as an error which the door can still tell."""

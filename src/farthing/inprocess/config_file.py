@@ -33,6 +33,8 @@ _MOST_LINE = 256 * 1024
 _MOST_FILE = 16 * 2**20
 """More than a hundred versions of the largest size."""
 _TURN_S = 0.005
+_LOCK_SHARE = 0.8
+"""Of a call's time. A writer that has waited longer writes nothing: nobody may be waiting for it any more."""
 _Found = TypeVar("_Found")
 
 
@@ -62,7 +64,8 @@ class FileConfig:
         """See `ports.ConfigStore.write`. After `Unavailable` it may have been written or not."""
         path = self._path(name)
         data = msgspec.Raw(encoded(name, body))
-        return await self._in_time(lambda: self._write(path, name, data, expect=expect, by=line(by), reason=line(reason)))
+        until = time.monotonic() + _LOCK_SHARE * self._timeout_s
+        return await self._in_time(lambda: self._write(path, name, data, until, expect=expect, by=line(by), reason=line(reason)))
 
     async def history(self, name: str, limit: int) -> list[Document]:
         """See `ports.ConfigStore.history`."""
@@ -90,9 +93,9 @@ class FileConfig:
         if not task.cancelled():
             task.exception()  # whoever still waits is told
 
-    def _write(self, path: Path, name: str, body: msgspec.Raw, *, expect: int | None, by: str, reason: str) -> Document:
+    def _write(self, path: Path, name: str, body: msgspec.Raw, until: float, *, expect: int | None, by: str, reason: str) -> Document:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _turn(path.with_suffix(".lock"), time.monotonic() + self._timeout_s):
+        with _turn(path.with_suffix(".lock"), until):
             latest = _latest(path)
             version = may_follow(name, latest, expect)
             if latest is None and len(list(self._folder.glob("*.jsonl"))) >= MOST_NAMES:
@@ -110,17 +113,21 @@ def _turn(path: Path, until: float) -> Iterator[None]:
     """Wait for the lock until a time of the monotonic clock; the kernel frees it when its holder dies. Raises `Unavailable`."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= until:
-                    raise Unavailable(f"Another process holds {path}.") from None
-                time.sleep(_TURN_S)
+        while not _locked(fd) or time.monotonic() >= until:
+            if time.monotonic() >= until:
+                raise Unavailable(f"Another process holds {path}.")
+            time.sleep(_TURN_S)
         yield
     finally:
         os.close(fd)
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _latest(path: Path) -> Document | None:

@@ -5,7 +5,7 @@ from farthing.ports.models import Call, Embedder, Encoded, Provider, Signer
 from farthing.ports.modes import ConfigStore, SpendLog
 from farthing.ports.money import BudgetStore, KeyStore, Ledger, LedgerStore, Meter, Purse, ReportBy, RequestRecords, Reservation
 from farthing.ports.news import Changes
-from farthing.ports.routing import MOST_ARTEFACT_BYTES, OutcomeStore, RouterStore
+from farthing.ports.routing import MOST_ARTEFACT_BYTES, OutcomeStore, RouteExplainer, RouterStore
 from farthing.ports.texts import ResponseStore, RetentionStore
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Reservation",
     "ResponseStore",
     "RetentionStore",
+    "RouteExplainer",
     "RouterStore",
     "Signer",
     "SpendLog",

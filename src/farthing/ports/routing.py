@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final, Protocol
 from uuid import UUID
 
-from farthing.types import Json, Outcome, Promotion, RouterVersion
+from farthing.types import Json, Outcome, Promotion, Request, RouterVersion
 
 MOST_ARTEFACT_BYTES: Final = 16 * 2**20
 """Of a trained router."""
@@ -64,3 +65,14 @@ class OutcomeStore(Protocol):
 
     async def prune(self, max_rows: int) -> int:
         """Delete the oldest beyond `max_rows`. Returns how many went."""
+
+
+class RouteExplainer(Protocol):
+    """Why a request would be routed as it would."""
+
+    async def __call__(self, request: Request, *, at: datetime | None, mode: str | None, ask: bool) -> Json:
+        """An object for people and scripts. Nothing is done but what `ask` says: the router's judge is asked, and billed to the key.
+
+        `at`: as if it were that time. `mode`: as if the caller were in that mode; None: the one that it is in. Raises what the request
+        itself would be refused with, and `InvalidRequest` for a mode that there is not.
+        """

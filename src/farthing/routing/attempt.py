@@ -61,8 +61,9 @@ class Running:
         self._number = course.number
         self._started = time.perf_counter_ns()
         self._ttft_us: int | None = None
-        self._recorded = False
+        self.recorded = False
         self.usage: Json | None = None
+        self._reported: Usage | None = None
         self.pairs: Pairs | None = None
 
     @property
@@ -181,7 +182,7 @@ class Running:
     def stream_ended(self, answer: Answer, error: BaseException | None, *, complete: bool) -> None:
         """Record a stream, whole or broken, by the provider's usage if it came and else by a labelled estimate of what was seen."""
         usage = self._used(may_bill=True)
-        answer.usage = self.usage if Usage.of(self.usage) else usage.as_openai()
+        answer.usage = self.usage if self._reported else usage.as_openai()
         if complete:
             answer.completion = Completion(body=self.fold.body(answer.usage))
         status, name = (200, None) if complete else _status_of(error, self.request.lifeline.cut_by)
@@ -194,13 +195,12 @@ class Running:
         """The whole answer, which cost and saved so much beside what was spent for others that were not given."""
         answer = self._answer(checks)
         answer.cost_microusd, answer.saved_microusd = self._course.surplus + cost, saved - self._course.surplus
-        reported = Usage.of(self.usage)
         if self.completion is None:
-            answer.usage = self.usage if reported else usage.as_openai()
+            answer.usage = self.usage if self._reported else usage.as_openai()
             answer.completion = Completion(body=self.fold.body(answer.usage))
             answer.stream = Replayed(_chunks(self.held))
             return answer
-        if reported is None:
+        if self._reported is None:
             self.completion.body["usage"] = usage.as_openai()
         answer.body = _encode(self.completion.body)
         answer.completion = self.completion
@@ -211,7 +211,7 @@ class Running:
 
     def _used(self, *, may_bill: bool) -> Usage:
         """What the provider counted, or else (if it may bill, or something was generated) a guess."""
-        reported = Usage.of(self.usage)
+        reported = self._reported = Usage.of(self.usage)
         text = self.fold.text() if self.completion is None else _generated(self.completion.body)
         if text or self.whole or self.pairs is not None:
             return believed(reported, self.sent, text)
@@ -227,9 +227,9 @@ class Running:
         ended_early: bool = False,
         checks: str | None = None,
     ) -> tuple[int, int]:
-        if self._recorded:
+        if self.recorded:
             return 0, 0
-        self._recorded = True
+        self.recorded = True
         deployment = self.deployment
         cost, saved = self._meter.attempt(
             self.request,

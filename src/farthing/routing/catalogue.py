@@ -10,6 +10,7 @@ import msgspec
 
 from farthing.errors import ModelNotFound, NotAllowed, UpstreamError, UpstreamRateLimited, UpstreamRejected
 from farthing.ports import Provider
+from farthing.routing.hedging import Hedge
 from farthing.settings.shaping import ParameterSettings
 from farthing.types import Operation, Price, Principal, Request
 
@@ -66,6 +67,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """A name in the catalogue. `fallbacks` are names of others, tried in order when all deployments of this one have failed.
 
+    `hedge`: when it is asked twice at the same time; None: never.
     `context_fallbacks` are names of others for requests that are too long for this one (see `fitting`). `parameters` says what is sent
     instead of what the caller sent (see `shaping`); None: nothing is.
     """
@@ -78,6 +80,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     context_fallbacks: tuple[str, ...] = ()
     parameters: ParameterSettings | None = None
     tags: tuple[str, ...] = ()
+    hedge: Hedge | None = None
     owner: str = "farthing"
 
     @property
@@ -87,20 +90,36 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
         return hashlib.sha256("\n\n".join(parts).encode()).hexdigest()[:16]
 
 
-class Catalogue:
-    """All models. Immutable but for the cooldowns of its deployments."""
+class RouterName(msgspec.Struct, frozen=True, kw_only=True):
+    """A name that stands for a choice among models. `models` are all that have a part in it; `digest` changes with its settings."""
 
-    def __init__(self, models: Sequence[Model], rng: random.Random) -> None:
+    name: str
+    models: tuple[str, ...]
+    digest: bytes
+    owner: str = "farthing"
+
+
+class Catalogue:
+    """All models, and the names of routers. Immutable but for the cooldowns of its deployments."""
+
+    def __init__(self, models: Sequence[Model], rng: random.Random, routers: Sequence[RouterName] = ()) -> None:
         self._models: Mapping[str, Model] = {model.name: model for model in models}
+        self._routers: Mapping[str, RouterName] = {router.name: router for router in routers}
         self._fingerprints = {model.name: model.fingerprint for model in models}
+        self._fingerprints |= {router.name: self._fingerprint(router) for router in routers}
         self._rng = rng
 
+    def _fingerprint(self, router: RouterName) -> str:
+        parts = [router.digest, *(f"\n{name}\n{self._fingerprints[name]}".encode() for name in router.models)]
+        return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+
     def admit(self, name: str, principal: Principal, operation: Operation) -> str:
-        """The fingerprint of a model that this caller may use for this. Raises `ModelNotFound` or `NotAllowed`."""
+        """The fingerprint of a model or router that this caller may use for this. Raises `ModelNotFound` or `NotAllowed`."""
         model = self._models.get(name)
-        if model is None or model.operation is not operation:
-            names = ", ".join(m.name for m in self.visible(principal) if m.operation is operation) or "none"
-            known = f"is not for {operation}" if model else "does not exist"
+        there = model.operation is operation if model else name in self._routers and operation is Operation.CHAT
+        if not there:
+            names = ", ".join(self.names(principal, operation)) or "none"
+            known = f"is not for {operation}" if model or name in self._routers else "does not exist"
             raise ModelNotFound(f"The model {name[:128]!r} {known}. Models for {operation}: {names}.", param="model")
         if principal.models is not None and name not in principal.models:
             raise NotAllowed(f"This key may not use the model {name!r}. It may use: {', '.join(sorted(principal.models))}.", param="model")
@@ -109,6 +128,19 @@ class Catalogue:
     def visible(self, principal: Principal) -> list[Model]:
         """The models that this caller may use, in the order of the settings."""
         return [m for m in self._models.values() if principal.models is None or m.name in principal.models]
+
+    def routers(self, principal: Principal) -> list[RouterName]:
+        """The routers that this caller may use, in the order of the settings. Whoever may use one may be answered by all its models."""
+        return [r for r in self._routers.values() if principal.models is None or r.name in principal.models]
+
+    def names(self, principal: Principal, operation: Operation) -> list[str]:
+        """What this caller may ask for: models, then routers."""
+        models = [model.name for model in self.visible(principal) if model.operation is operation]
+        return models + ([router.name for router in self.routers(principal)] if operation is Operation.CHAT else [])
+
+    def fingerprint(self, name: str) -> str:
+        """Of a model or router that there is."""
+        return self._fingerprints[name]
 
     def allows(self, name: str, request: Request) -> bool:
         """Whether a request may be answered by this model instead of the one it asked for."""

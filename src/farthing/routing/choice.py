@@ -13,7 +13,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     `route` is the label that the ledger and `x-farthing-route` carry (`rule:NAME`, `judge:CLASS`, `learned`, `default`, `context`,
     `mode:NAME`, …; at most 64 characters). `reason` is for people who ask why. `baseline` is the model that would have answered without
     Farthing: savings are counted against its price. `checks` are done on the answer of each model, in order; the best answer so far is
-    given, and marked, when none passes.
+    given, and marked, when none passes. `router` is the name of the router that decided; None: none did.
     """
 
     models: tuple[str, ...]
@@ -21,6 +21,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     baseline: str
     checks: tuple[Check, ...] = ()
+    router: str | None = None
 
 
 def direct(model: str) -> Choice:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from farthing.errors import (
     BudgetExceeded,
@@ -16,15 +17,17 @@ from farthing.errors import (
     UpstreamRejected,
     UpstreamUnavailable,
 )
-from farthing.ports import Meter, Purse
+from farthing.ports import Meter, Purse, Reservation
 from farthing.routing.attempt import Course, Running
 from farthing.routing.cascade import Cascade, Look, Observed
 from farthing.routing.catalogue import Catalogue, Deployment
 from farthing.routing.choice import Choice
 from farthing.routing.fitting import context_fallbacks, context_plan
 from farthing.routing.gate import Gate, Verdict
+from farthing.routing.hedging import Hedge
+from farthing.routing.race import Prepared, Race
 from farthing.routing.shaping import body_for
-from farthing.types import Answer, Request
+from farthing.types import ANSWER, Answer, Request
 
 FreeModel = Callable[[FarthingError], str | None]
 _RETRY_PAUSE_S = 0.1
@@ -75,27 +78,23 @@ class Dispatch:
         """
         request = course.request
         model, route = self._begin_at(request, model, route)
+        hedge = self._hedge(request, model)
         plan = deque(self._catalogue.plan(model))
         retries = plan[-1].retries
         tried = 0
         while True:
-            deployment = plan.popleft()
-            body = body_for(request, self._catalogue.get(deployment.model), deployment)
-            try:
-                held = await self._purse.reserve(request, deployment.upstream_model, deployment.price)
-            except (BudgetExceeded, BudgetUnverified) as error:
-                plan = deque() if spare else self._free_ones(plan, request, model, error)
+            deployment, held, free = await self._reserve(request, plan, model, spare=spare)
+            if free:
                 route, retries = "budget", 0
-                if not plan:
-                    raise
-                continue
             tried += 1
             request.recorded = True
             if route not in _KEPT and (tried > 1 or deployment.model != model):
                 route = "fallback"
-            attempt = Running(self._meter, course, deployment, held, route, body)
+            attempt = self._running(course, deployment, held, route)
             try:
-                await attempt.begin(last=last and not plan)
+                attempt, failure = await self._begun(attempt, course, plan, deployment, hedge, last=last and not plan)
+                if failure is not None:
+                    raise failure
                 return attempt, _NOTHING_SAID if look is None else await look(attempt)
             except FarthingError as error:
                 larger = self._larger(error, deployment.model, route)
@@ -115,6 +114,11 @@ class Dispatch:
                 attempt.fail(error, final=True)
                 raise
 
+    def _running(self, course: Course, deployment: Deployment, held: Reservation, route: str) -> Running:
+        """An attempt that sends what this model understands."""
+        body = body_for(course.request, self._catalogue.get(deployment.model), deployment)
+        return Running(self._meter, course, deployment, held, route, body)
+
     def _begin_at(self, request: Request, name: str, route: str) -> tuple[str, str]:
         """The model to ask first, and the route: another one when what would be sent does not fit into this one by our estimate."""
         model = self._catalogue.get(name)
@@ -129,6 +133,56 @@ class Dispatch:
             return deque()
         others = context_fallbacks(self._catalogue, name)
         return deque(one for other in others for one in self._catalogue.plan(other) if one.model == other)
+
+    async def _reserve(self, request: Request, plan: deque[Deployment], model: str, *, spare: bool) -> tuple[Deployment, Reservation, bool]:
+        """The next of the plan that there is leave to spend for, and whether it is one that costs nothing because no money is left."""
+        free = False
+        while True:
+            deployment = plan.popleft()
+            try:
+                return deployment, await self._purse.reserve(request, deployment.upstream_model, deployment.price), free
+            except (BudgetExceeded, BudgetUnverified) as error:
+                others = () if spare else self._free_ones(plan, request, model, error)
+                plan.clear()
+                plan.extend(others)
+                if not plan:
+                    raise
+                free = True
+
+    def _hedge(self, request: Request, model: str) -> Hedge | None:
+        """What we ask on our own account is never worth asking twice."""
+        hedge = self._catalogue.get(model).hedge
+        if hedge is None or request.purpose != ANSWER:
+            return None
+        hedge.allowance.count()
+        return hedge
+
+    async def _begun(
+        self, attempt: Running, course: Course, plan: deque[Deployment], deployment: Deployment, hedge: Hedge | None, *, last: bool
+    ) -> tuple[Running, BaseException | None]:
+        """The attempt, or one that was faster; and the error that it came to where a rival makes it unclear whose it is."""
+        if hedge is None:
+            await attempt.begin(last=last)
+            return attempt, None
+        return await Race(attempt, hedge.after_s, partial(self._rival, course, plan, deployment, hedge), last=last).run()
+
+    async def _rival(self, course: Course, plan: deque[Deployment], deployment: Deployment, hedge: Hedge) -> Prepared | None:
+        """A second attempt beside one at `deployment`, by what is next in the plan; None when there is none that may be made."""
+        ready = [one for one in plan if not one.cooldown.active] if plan else [deployment] if hedge.same else []
+        other = ready[0] if ready else None
+        if other is None or not hedge.allowance.take():
+            return None
+        try:
+            held = await self._purse.reserve(course.request, other.upstream_model, other.price)
+        except FarthingError:
+            return None
+
+        def begin() -> Running:
+            if plan:
+                plan.remove(other)
+            return self._running(course, other, held, "hedge")
+
+        return held, begin
 
     def _free_ones(self, plan: Iterable[Deployment], request: Request, model: str, error: FarthingError) -> deque[Deployment]:
         """What is left to try when no money is: models that cost nothing."""

@@ -11,7 +11,7 @@ import msgspec
 
 from farthing.pipeline.tokens import BYTES_PER_TOKEN
 from farthing.routing.attempt import Ending, Running
-from farthing.routing.checks.check import Answered, Check
+from farthing.routing.checks.check import HOLD_ALL, Answered, Check
 from farthing.types import Json, Operation
 
 PASSED = "passed"
@@ -82,7 +82,8 @@ class Gate:
             if read is None:
                 return await self._at_the_end(checks, attempt)
             attempt.hold(read)
-            said += _bytes_said(read)
+            if marks[-1] != HOLD_ALL:
+                said += _bytes_said(read)
         return Verdict(ending=partial(self._ending, checks, attempt))
 
     async def _at_the_end(self, checks: list[_Numbered], attempt: Running) -> Verdict:

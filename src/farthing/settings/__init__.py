@@ -9,10 +9,25 @@ from farthing.settings.cache import (
     SemanticCacheSettings,
     ShadowSettings,
 )
+from farthing.settings.checks import (
+    AnyCheckSettings,
+    CheckSettings,
+    ConfidenceCheckSettings,
+    EmptyCheckSettings,
+    JsonSchemaCheckSettings,
+    JudgeCheckSettings,
+    PatternCheckSettings,
+    RefusalCheckSettings,
+    RepetitionCheckSettings,
+    TruncatedCheckSettings,
+    ValidatorCheckSettings,
+)
 from farthing.settings.config import AppConfigSettings, ConfigSettings
+from farthing.settings.hedging import HedgeSettings
 from farthing.settings.learned import ExploreSettings, LearnedSettings
 from farthing.settings.load import effective, load, load_text, masked, read_text
 from farthing.settings.modes import CeilingSettings, KeyModesSettings, ModesSettings, RungSettings
+from farthing.settings.names import nearest
 from farthing.settings.prompts import PromptSettings
 from farthing.settings.providers import (
     AnthropicSettings,
@@ -29,6 +44,16 @@ from farthing.settings.providers import (
     ProviderSettings,
 )
 from farthing.settings.references import OpenVault, Secrets, Vault
+from farthing.settings.routing import (
+    CASCADE,
+    JUDGE,
+    LEARNED,
+    JudgeClassSettings,
+    RouteJudgeSettings,
+    RouterSettings,
+    RoutingSettings,
+)
+from farthing.settings.rules import ConditionSettings, RuleSettings, SpanSettings, TimeSettings, zone_of
 from farthing.settings.sections import (
     BudgetSettings,
     CompletionsSettings,
@@ -56,7 +81,11 @@ from farthing.settings.shaping import (
 from farthing.settings.tree import Settings
 
 __all__ = [
+    "CASCADE",
+    "JUDGE",
+    "LEARNED",
     "AnthropicSettings",
+    "AnyCheckSettings",
     "AnyProviderSettings",
     "AppConfigSettings",
     "AwsSettings",
@@ -64,15 +93,23 @@ __all__ = [
     "BudgetSettings",
     "CacheSettings",
     "CeilingSettings",
+    "CheckSettings",
     "ChoicesSettings",
     "CompletionsSettings",
+    "ConditionSettings",
+    "ConfidenceCheckSettings",
     "ConfigSettings",
     "CooldownSettings",
     "DatabaseSettings",
     "DeploymentSettings",
+    "EmptyCheckSettings",
     "ExactCacheSettings",
     "ExploreSettings",
     "GenerateSettings",
+    "HedgeSettings",
+    "JsonSchemaCheckSettings",
+    "JudgeCheckSettings",
+    "JudgeClassSettings",
     "JudgeSettings",
     "KeyLimitSettings",
     "KeyModesSettings",
@@ -89,13 +126,20 @@ __all__ = [
     "OpenAICompatibleSettings",
     "OpenVault",
     "ParameterSettings",
+    "PatternCheckSettings",
     "PriceSettings",
     "PromptSettings",
     "ProviderSettings",
     "RecalibrationSettings",
     "RedisSettings",
+    "RefusalCheckSettings",
+    "RepetitionCheckSettings",
     "ResponsesSettings",
     "RetentionSettings",
+    "RouteJudgeSettings",
+    "RouterSettings",
+    "RoutingSettings",
+    "RuleSettings",
     "RungSettings",
     "Secrets",
     "SemanticCacheSettings",
@@ -103,14 +147,20 @@ __all__ = [
     "Settings",
     "ShadowSettings",
     "SocketSettings",
+    "SpanSettings",
     "StopSettings",
     "TelemetrySettings",
     "TemperatureSettings",
+    "TimeSettings",
     "TopPSettings",
+    "TruncatedCheckSettings",
+    "ValidatorCheckSettings",
     "Vault",
     "effective",
     "load",
     "load_text",
     "masked",
+    "nearest",
     "read_text",
+    "zone_of",
 ]

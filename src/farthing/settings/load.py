@@ -7,7 +7,7 @@ is an error that proposes the nearest one: a misspelt budget must not be a missi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 
 from farthing.errors import SettingsError
 from farthing.settings.names import nearest
-from farthing.settings.providers import AnyProviderSettings, AwsSettings
+from farthing.settings.providers import AwsSettings
 from farthing.settings.references import Secrets, interpolate
 from farthing.settings.tree import Settings
 from farthing.types import Json
@@ -26,7 +26,6 @@ from farthing.types import Json
 PREFIX = "FARTHING_"
 RESERVED = frozenset({"FARTHING_DATA", "FARTHING_SETTINGS"})
 _AWS = "FARTHING_AWS__"
-_KIND_AT = 2
 
 
 def load(
@@ -130,7 +129,7 @@ def _explain(item: ErrorDetails) -> str:
     if item["type"] == "extra_forbidden":
         return f"{where}: there is no such setting{nearest(str(item['loc'][-1]), _names_at(item['loc'][:-1]))}"
     if item["type"] in {"union_tag_invalid", "union_tag_not_found"}:
-        kinds = {kind for member in get_args(get_args(AnyProviderSettings)[0]) for kind in _kinds(member)}
+        kinds = {kind for member in _members(_at(item["loc"])) for kind in _kinds(member)}
         given = item.get("ctx", {}).get("tag")
         return f"{where}.kind: " + (
             f"there is no {given!r}{nearest(str(given), kinds)}" if given else f"is missing; known: {', '.join(sorted(kinds))}"
@@ -139,13 +138,23 @@ def _explain(item: ErrorDetails) -> str:
     return f"{where}: {message}" if where else message
 
 
-def _shown(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """A place as the file has it. pydantic puts a provider's kind between its name and its fields."""
-    return (*loc[:2], *loc[3:]) if loc[:1] == ("providers",) and len(loc) > _KIND_AT else loc
+def _shown(loc: tuple[int | str, ...]) -> Iterator[int | str]:
+    """A place as the file has it. pydantic puts the kind of a provider, a check, … between its place and its fields."""
+    for at, part in enumerate(loc):
+        if not any(part in _kinds(member) for member in _members(_at(loc[:at]))):
+            yield part
 
 
 def _names_at(loc: tuple[int | str, ...]) -> set[str]:
-    """The names that are valid at a place in the tree. Below a dict or list, the next part of the place is any key or index."""
+    """The names that are valid at a place in the tree."""
+    here = _unwrapped(_at(loc), None)
+    if not (isinstance(here, type) and issubclass(here, BaseModel)):
+        return set()
+    return {field.alias or name for name, field in here.model_fields.items()}
+
+
+def _at(loc: tuple[int | str, ...]) -> Any:
+    """What the tree has at a place. Below a dict or list, the next part of the place is any key or index."""
     here: Any = Settings
     for part in loc:
         here = _unwrapped(here, part)
@@ -153,20 +162,21 @@ def _names_at(loc: tuple[int | str, ...]) -> set[str]:
             here = get_args(here)[-1]
         elif isinstance(here, type) and issubclass(here, BaseModel) and str(part) in here.model_fields:
             here = here.model_fields[str(part)].annotation
-    here = _unwrapped(here, None)
-    if not (isinstance(here, type) and issubclass(here, BaseModel)):
-        return set()
-    return {field.alias or name for name, field in here.model_fields.items()}
+    return here
+
+
+def _members(here: Any) -> tuple[Any, ...]:
+    """The members of a union."""
+    here = get_args(here)[0] if get_origin(here) is Annotated else here
+    return get_args(here) if get_origin(here) in (Union, UnionType) else ()
 
 
 def _unwrapped(here: Any, kind: object) -> Any:
     """Out of an annotation and a union: the member of that kind, else the first."""
-    if get_origin(here) is Annotated:
-        here = get_args(here)[0]
-    if get_origin(here) not in (Union, UnionType):
-        return here
-    members = get_args(here)
-    return next((member for member in members if kind in _kinds(member)), members[0])
+    members = _members(here)
+    if members:
+        return next((member for member in members if kind in _kinds(member)), members[0])
+    return get_args(here)[0] if get_origin(here) is Annotated else here
 
 
 def _kinds(member: Any) -> tuple[Any, ...]:

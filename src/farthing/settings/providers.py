@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from farthing.settings.basic import Count, Seconds, Section, Usd
+from farthing.settings.hedging import HedgeSettings
 from farthing.settings.shaping import ParameterSettings
 
 
@@ -195,6 +196,7 @@ class ModelSettings(Section):
     """What is sent to it instead of what the caller sent."""
     tags: list[str] = []
     price: PriceSettings | None = None
+    hedge: HedgeSettings | None = None
 
     @model_validator(mode="after")
     def _parameters_fit(self) -> ModelSettings:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from farthing.settings.basic import Count, Seconds, Section
+from farthing.settings.checks import AnyCheckSettings, models_named
 from farthing.settings.learned import LearnedSettings
 from farthing.settings.names import MODEL_NAME, must_be_one_of, nearest
 from farthing.settings.rules import RuleSettings, check_rules
@@ -73,7 +74,7 @@ class CascadeSettings(Section):
     """Models in the order to ask them, each only when the answer of the one before did not pass the `checks`."""
 
     models: list[str] = []
-    checks: list[dict[str, Any]] = []
+    checks: Annotated[list[AnyCheckSettings], Field(max_length=32)] = []
 
 
 JUDGE, CASCADE, LEARNED = "judge", "cascade", "learned"
@@ -170,19 +171,24 @@ class RoutingSettings(Section):
             if name in all_models:
                 msg = f"{where}: there is a model of that name; to route what asks for it, set routing.replace: {{{name}: ROUTER}}"
                 raise ValueError(msg)
-            for model in router.models:
-                self._must_be_chat(f"{where}.models", model, chat, all_models)
-                if model in WAYS:
-                    msg = f"{where}.models: a candidate cannot have the name {model!r}, which rules use for something else"
-                    raise ValueError(msg)
-            if router.judge is not None:
-                self._must_be_chat(f"{where}.judge.model", router.judge.model, chat, all_models)
-            for at, rule in enumerate(router.rules):
-                for model in rule.when.model or ():
-                    must_be_one_of(f"{where}.rules.{at}.when.model", model, chat | set(self.routers))
+            self._check_models(where, router, chat, all_models)
         for model, router_name in self.replace.items():
             self._must_be_chat("routing.replace", model, chat, all_models)
             must_be_one_of(f"routing.replace.{model}", router_name, set(self.routers))
+
+    def _check_models(self, where: str, router: RouterSettings, chat: set[str], all_models: set[str]) -> None:
+        for model in router.models:
+            self._must_be_chat(f"{where}.models", model, chat, all_models)
+            if model in WAYS:
+                msg = f"{where}.models: a candidate cannot have the name {model!r}, which rules use for something else"
+                raise ValueError(msg)
+        if router.judge is not None:
+            self._must_be_chat(f"{where}.judge.model", router.judge.model, chat, all_models)
+        for place, model in models_named(router.cascade.checks if router.cascade else ()).items():
+            self._must_be_chat(f"{where}.cascade.checks.{place}", model, chat, all_models)
+        for at, rule in enumerate(router.rules):
+            for model in rule.when.model or ():
+                must_be_one_of(f"{where}.rules.{at}.when.model", model, chat | set(self.routers))
 
     def _must_be_chat(self, where: str, model: str, chat: set[str], all_models: set[str]) -> None:
         if model in self.routers:

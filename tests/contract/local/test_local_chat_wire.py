@@ -11,7 +11,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from farthing.providers.local.schema import check_response
+from farthing.pipeline.json_schema import check_response
 from farthing.providers.local.supervisor import ChatEngine, ChatServer
 from farthing.providers.local.weights import SMOLLM2, locate
 from farthing.types import Json

@@ -2,7 +2,6 @@
 
 import asyncio
 import fcntl
-import os
 import signal
 import stat
 import subprocess
@@ -78,8 +77,12 @@ async def test_a_writer_that_is_killed_leaves_a_whole_version_and_is_in_nobodys_
         assert seen.body == {"counts": {"ann": seen.version - round_, **({"bob": round_} if round_ else {})}}
         counts = {**seen.body["counts"], "bob": round_ + 1}  # type: ignore[dict-item]  # written by the other process
         await store.write("modes", {"counts": counts}, expect=seen.version, by="bob", reason="")
-        assert not [path for path in os.listdir(tmp_path) if path.endswith(".new")], "drafts of the dead are cleared away"
+        assert _drafts(tmp_path) == [], "drafts of the dead are cleared away"
     assert [one.version for one in await store.history("modes", 10**6)][-1] == 1
+
+
+def _drafts(folder: Path) -> list[Path]:
+    return list(folder.glob("*.new"))
 
 
 async def test_old_versions_go(tmp_path: Path) -> None:

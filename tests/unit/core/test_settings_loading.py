@@ -68,6 +68,12 @@ def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
     assert loaded(tmp_path, "# nothing yet\n") == load(None, {})
 
 
+class Kind(str):
+    """Part of a place that is no level of the tree: of which kind the section there is."""
+
+    __slots__ = ()
+
+
 def sections(model: type[BaseModel], where: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], type[BaseModel]]]:
     """Every section that can be written, with a place where it can stand."""
     yield where, model
@@ -84,18 +90,17 @@ def sections(model: type[BaseModel], where: tuple[str | int, ...] = ()) -> Itera
             kind, place = typing.get_args(kind)[0], (*place, 0)
         if typing.get_origin(kind) is typing.Annotated:  # a choice of sections by their kind
             for member in typing.get_args(typing.get_args(kind)[0]):
-                yield from sections(member, (*where, name, *typing.get_args(member.model_fields["kind"].annotation)))
+                if isinstance(member, type) and issubclass(member, BaseModel):
+                    yield from sections(member, (*place, Kind(*typing.get_args(member.model_fields["kind"].annotation))))
         elif isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from sections(kind, place)
 
 
 def at(where: tuple[str | int, ...], leaf: dict[str, Any]) -> dict[str, Any]:
-    """A tree with a leaf at a place. A provider is called by its kind."""
+    """A tree with a leaf at a place."""
     tree: Any = leaf
-    for depth, part in reversed(list(enumerate(where))):
-        if where[:1] == ("providers",) and depth == 1:
-            tree = {"kind": part, **tree}
-        tree = [tree] if isinstance(part, int) else {part: tree}
+    for part in reversed(where):
+        tree = {"kind": str(part), **tree} if isinstance(part, Kind) else [tree] if isinstance(part, int) else {part: tree}
     return dict(tree)
 
 
@@ -105,8 +110,9 @@ ALL_SECTIONS = list(sections(Settings))
 def test_the_sections_below_optional_fields_lists_and_names_are_covered() -> None:
     places = {where for where, _ in ALL_SECTIONS}
     assert ("models", "a name", "deployments", 0, "price") in places
-    assert ("providers", "openai_compatible", "cooldown") in places
-    assert ("providers", "bedrock") in places
+    assert ("providers", "a name", "openai_compatible", "cooldown") in places
+    assert ("providers", "a name", "bedrock") in places
+    assert ("routing", "routers", "a name", "cascade", "checks", 0, "pattern") in places
 
 
 @pytest.mark.parametrize(
@@ -119,7 +125,7 @@ def test_a_misspelt_name_anywhere_is_an_error_that_proposes_the_right_one(
     misspelt = name[:-2] + name[-1] + name[-2] + "s"
     said = complaint(tmp_path, at(where, {misspelt: 1}))
     line = next(line for line in said.splitlines() if "there is no such setting" in line)
-    assert line.startswith(".".join(map(str, (*where, misspelt))))
+    assert line.startswith(".".join(str(part) for part in (*where, misspelt) if not isinstance(part, Kind)))
     assert f"did you mean {name!r}?" in line
 
 

@@ -33,7 +33,7 @@ from farthing.http.server import Gateway, Opening
 from farthing.inprocess.stores import InProcessChanges, InProcessKeys
 from farthing.pipeline.stream import Replayed
 from farthing.settings import KeySettings, ServerSettings
-from farthing.types import Answer, Attempt, Json, KeyRecord, Lifeline, Operation, Principal, Request, Source, utc_now
+from farthing.types import Answer, Attempt, Json, KeyRecord, Lifeline, Operation, Request, Source, utc_now
 
 BODY: Json = {"model": "fast", "messages": [{"role": "user", "content": "Hi"}]}
 CHUNKS = [
@@ -139,10 +139,10 @@ class House:
         assert answer is None
         self.outcomes.append((request, error))
 
-    def _admit(self, model: str, principal: Principal, operation: Operation) -> str:
-        assert principal.tenant == "acme"
-        assert operation in Operation
-        if model != "fast":
+    def _admit(self, request: Request) -> str:
+        assert request.principal.tenant == "acme"
+        assert request.operation in Operation
+        if request.model != "fast":
             raise InvalidRequest("no such model", param="model")
         return "f"
 

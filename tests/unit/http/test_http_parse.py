@@ -334,7 +334,6 @@ def test_switches_in_headers_are_read_as_such(name: str, value: str, expected: E
         ({"dry_run": True}, [], "farthing.dry_run", "not available in this version"),
         (None, [header("dry-run", "true")], "farthing.dry_run", "not available in this version"),
         ({"memory": "on"}, [], "farthing.memory", "not available in this version"),
-        ({"route": {"a": 1}}, [], "farthing.route", "not available in this version"),
         ({"prompt": {"name": "p"}}, [], "farthing.prompt", "expected str | null, got object"),
         ({"prompt": ""}, [], "farthing.prompt", "1 to 256 printable characters"),
     ],

@@ -14,6 +14,7 @@ from farthing.inprocess.stores import InProcessLedger
 from farthing.spend.meter import LedgerMeter
 from farthing.types import (
     ANONYMOUS,
+    HEDGE_LOST,
     Answer,
     Attempt,
     Extras,
@@ -158,3 +159,30 @@ async def test_the_store_takes_whatever_callers_and_providers_name(named: str, c
     meter.outcome(request(model=named), None, UpstreamRejected("no", upstream_code=code))
     assert await InProcessLedger().append([msgspec.json.encode(entry) for entry in kept.entries]) == 2
     assert all(len(entry.error or "") <= 256 for entry in kept.entries)
+
+
+@pytest.mark.parametrize("purpose", ["answer", "refresh"])
+def test_a_rejected_answer_s_cost_is_taken_off_the_savings_until_it_is_given_after_all(purpose: str) -> None:
+    meter, kept, _ = metered()
+    asked = request(purpose=purpose)
+    spent, saved = meter.attempt(asked, attempt(final=False, price=CHEAP, baseline=DEAR, checks="failed:schema"))
+    (entry,) = kept.entries
+    assert (entry.final, entry.status, entry.error, entry.checks) == (False, 200, None, "failed:schema")
+    assert (entry.cost_microusd, entry.baseline_microusd, entry.saved_microusd) == (spent, 0, -spent)
+    worth = spent + saved
+    assert worth == (13_000 if purpose == "answer" else 0), "what the baseline costs: 1000 in at 10, 100 out at 30"
+    given_ = Answer(source=Source.MODEL, model="fast", saved_microusd=worth, route="rule:r", checks="failed:schema")
+    meter.outcome(asked, given_, None)
+    outcome = kept.entries[1]
+    assert (outcome.attempt, outcome.source, outcome.route, outcome.checks) == (0, "model", "rule:r", "failed:schema")
+    assert sum(one.saved_microusd for one in kept.entries) == worth - spent
+    assert [one.final for one in kept.entries] == [False, purpose == "answer"]
+
+
+def test_a_lost_hedge_is_paid_for_out_of_the_savings_and_a_failed_attempt_is_not() -> None:
+    meter, kept, _ = metered()
+    meter.attempt(request(), attempt(final=False, status=499, error=HEDGE_LOST))
+    meter.attempt(request(), attempt(final=False, status=504, error="upstream_timeout"))
+    lost, failed = kept.entries
+    assert (lost.source, lost.saved_microusd, lost.baseline_microusd) == ("none", -lost.cost_microusd, 0)
+    assert failed.saved_microusd == 0, "without Farthing somebody would have paid for that too"

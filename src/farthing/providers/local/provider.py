@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from farthing.errors import InvalidRequest, UpstreamError, UpstreamMalformed, UpstreamUnavailable
+from farthing.pipeline.json_schema import check_response, wrong_schema
 from farthing.pipeline.stream import replay
 from farthing.ports import Call, Embedder
-from farthing.providers.local.schema import check_response, wrong_schema
 from farthing.providers.openai_compatible import OpenAICompatible
 from farthing.types import Completion, Json
 

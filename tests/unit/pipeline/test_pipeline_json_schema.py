@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from farthing.providers.local.schema import check_json, check_json_object, check_response, wrong_schema
+from farthing.pipeline.json_schema import check_json, check_json_object, check_response, wrong_schema
 from farthing.types import Json
 
 PERSON: Json = {
