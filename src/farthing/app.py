@@ -171,9 +171,8 @@ class Farthing:
     def _gateway(self) -> Gateway:
         settings, meter, catalogue = self._settings, self._meter, self._catalogue
         gate = Gate(max_held_bytes=settings.routing.max_held_bytes, timeout_s=settings.routing.checks_timeout_s)
-        dispatch = Dispatch(
-            catalogue, meter, self._purse, partial(_free_model, settings.budgets), gate=gate, observed=self._learning.book.checked
-        )
+        free_model, observed = partial(_free_model, settings.budgets), self._learning.book.checked
+        dispatch = Dispatch(catalogue, meter, self._purse, free_model, gate=gate, observed=observed)
         prompts = Prompts(settings.prompts)
         recorder = Recorder(self._policies, self._transcripts)
         parts = Parts(
@@ -264,8 +263,8 @@ class Farthing:
         gauge(names.DATABASE_AWAY, "1 while the database is away.", lambda: int(self._database_away), merge="max")
         gauge(names.LEDGER_STORE_AWAY, "1 while the ledger's store is away.", lambda: int(self._pump.store_away), merge="max")
         self._caches.register(self._metrics)
-        self._learning.register(self._metrics)
         self._routing.register(self._metrics)
+        self._learning.register(self._metrics)
         gauge(names.RESPONSES_PENDING, "Turns of conversations that the store does not have yet.", lambda: self._conversations.pending)
         counter(names.RESPONSES_DROPPED, "Turns of conversations that were lost.", lambda: self._conversations.dropped)
         gauge(names.RETENTION_PENDING, "Transcripts that the store does not have yet.", lambda: len(self._transcripts))
@@ -303,8 +302,8 @@ class Farthing:
         start("keys", self._ring.run)
         start("key snapshot", self._ring.save)
         self._caches.start(self._background)
-        self._learning.start(self._background)
         self._routing.start()
+        self._learning.start(self._background)
         start("changes", self._listen)
         start("ledger", self._pump.run)
         if self._settings.ledger.fsync == "batch":

@@ -22,8 +22,9 @@ from farthing.types import Request as FarthingRequest
 _ALL_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 _DOORS = (
     "/admin/v1/keys, /admin/v1/budgets, /admin/v1/cache/{flush,explain,verdicts,stats,hits}, /admin/v1/report, /admin/v1/requests, "
+    "/admin/v1/mode, /admin/v1/mode/{pins,history}, /admin/v1/route/explain, "
     "/admin/v1/routers, /admin/v1/routers/{name}/{versions,promote,promoted,outcomes}, /admin/v1/routers/verdicts, "
-    "/admin/v1/mode, /admin/v1/mode/{pins,history}, /admin/v1/route/explain, /admin/v1/tenants/{tenant}/retention"
+    "/admin/v1/tenants/{tenant}/retention"
 )
 _METHODS = {
     "/admin/v1/(keys|budgets)": "GET, HEAD, POST",

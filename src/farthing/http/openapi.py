@@ -71,8 +71,8 @@ _ERRORS = {
 def document() -> bytes:
     """The encoded document."""
     spending = [ChatBody, EmbeddingsBody, ResponsesBody, CompletionBody, MessagesBody, CountBody, GenerateBody]
-    bodies = [*spending, NewKey, NewBudget, NewRetention, Flush, Explain, Opinion, NewVersion, Promote, RouterOpinion, Extras]
-    bodies = [*spending, NewKey, NewBudget, NewRetention, NewMode, NewPin, Flush, Explain, ExplainRoute, Opinion, Extras]
+    changes = [NewKey, NewBudget, NewRetention, NewMode, NewPin, NewVersion, Promote]
+    bodies = [*spending, *changes, Flush, Explain, ExplainRoute, Opinion, RouterOpinion, Extras]
     _, components = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
     for name in (body.__name__ for body in spending):
         components[name]["properties"]["farthing"] = {"anyOf": [{"$ref": "#/components/schemas/Extras"}, {"type": "null"}]}

@@ -30,6 +30,7 @@ _LONGEST_PAUSE_S: Final = 5.0
 _PRUNE_EVERY_S: Final = 60.0
 _REMEMBERED_FOR: Final = timedelta(days=1)
 _PASSED: Final = "passed"
+_FAILED: Final = "failed:"
 _JUDGE: Final = "judge"
 _DICE: Final = 2**32 - 1
 
@@ -117,7 +118,8 @@ class OutcomeBook:
         Nothing is kept of requests of other routers, and of those that are not in the sample.
         """
         router = getattr(request.choice, "router", None)
-        if router is None or self._embedder is None or not self._sampled(request.id, router) or not _may_keep(request):
+        told = checks == _PASSED or checks.startswith(_FAILED)
+        if not told or router is None or self._embedder is None or not self._sampled(request.id, router) or not _may_keep(request):
             return
         if len(self._queue) >= self._max_pending:
             self.dropped += 1
@@ -257,5 +259,5 @@ def _may_keep(request: Request) -> bool:
 def _judged(request: Request, checks: str) -> bool:
     """Whether a model had a say: the one that rejected it, or one of those that all had to pass it."""
     if checks != _PASSED:
-        return checks.removeprefix("failed:") == _JUDGE
+        return checks.removeprefix(_FAILED) == _JUDGE
     return any(check.name == _JUDGE for check in getattr(request.choice, "checks", ()))
