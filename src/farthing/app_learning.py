@@ -23,7 +23,7 @@ _MICROUSD = 1_000_000
 
 
 class Learning:
-    """`learned` is what the route stage asks, `book` what checks and people tell. `routers` are the names of those that can learn."""
+    """`learned` is what the route stage asks, `book` what checks and people tell. `routers` are those that can learn, with their models."""
 
     def __init__(self, settings: Settings, stores: Stores, embedder: Embedder | None, catalogue: Catalogue) -> None:
         rng = random.Random()  # noqa: S311 - nothing secret
@@ -31,7 +31,7 @@ class Learning:
         estimate = partial(_cost, catalogue, settings.budgets.assumed_output_tokens)
         students = {name: self._student(settings, name, estimate, rng) for name in learners}
         sections = learners.values()
-        self.routers = tuple(learners)
+        self.routers = {name: tuple(settings.routing.routers[name].models) for name in learners}
         self.book = OutcomeBook(
             stores.outcomes,
             stores.requests,
@@ -43,7 +43,6 @@ class Learning:
         )
         self.learned = Learned(stores.routers, embedder, students, self.book, refresh_s=settings.keys.refresh_s)
         self._embedder = embedder
-        self._settings = settings
 
     @staticmethod
     def _student(settings: Settings, name: str, estimate: Estimate, rng: random.Random) -> Student:
@@ -55,8 +54,7 @@ class Learning:
 
     def check(self, router: str, artefact: bytes) -> Json:
         """What is to be said of an artefact for a router. Raises `InvalidRequest` when it does not fit. Blocks: call it in a thread."""
-        models = self._settings.routing.routers[router].models
-        return facts_of(fitting(artefact, models, self._embedder.version if self._embedder is not None else None))
+        return facts_of(fitting(artefact, self.routers[router], self._embedder.version if self._embedder is not None else None))
 
     def start(self, background: Background) -> None:
         """Begin the background work; none where no router can learn."""
