@@ -93,7 +93,7 @@ def _from_file(path: Path, wanted: tuple[str, ...], candidates: Sequence[str]) -
 def _of_candidates(read: Sequence[tuple[str, dict[str, float]]], candidates: Sequence[str]) -> tuple[str, ...]:
     """A router's candidates that the rows speak of, in its order; for rows of weak and strong the only two. Empty without a router."""
     named = {name for _, scores in read for name in scores}
-    if named == {"weak", "strong"} and candidates and not named & set(candidates):
+    if named == {"weak", "strong"} and candidates and not named <= set(candidates):
         if len(candidates) != 2:  # noqa: PLR2004 - these two
             raise InvalidRequest(f"Say with --models which two of {', '.join(candidates)} are weak and strong in these rows.")
         return tuple(candidates)
