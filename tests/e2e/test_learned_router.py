@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
+from conftest import scripted
 from inside import NO_TLS, ask, both_workers, eventually, new_key, query
 
-from conftest import scripted
 from farthing.testing.installation import Installation
 from farthing.testing.replies import completion
 from farthing.testing.upstream import ScriptedUpstream
