@@ -63,6 +63,8 @@ def train_command(
         raise InvalidRequest("Give --router NAME, or --train FILE and --out FILE.")
     if tenant is not None and not from_ledger:
         raise InvalidRequest("--tenant goes with --from-ledger: rows of a file have no tenant.")
+    if out is not None and not out.parent.is_dir():
+        raise InvalidRequest(f"{out} cannot be written: there is no folder {out.parent}")
     folder = read_settings(settings, data).data if router is not None else Path()
     candidates = learner(folder, router)["models"] if router is not None else []
     wanted = names_of(models)

@@ -9,7 +9,7 @@ import math
 import re
 from typing import Final
 
-from farthing.routing.learned.prompt import text_of_prompt
+from farthing.routing.learned.prompt import TEXT_PARTS, text_of_prompt
 from farthing.types import Json
 
 VERSION: Final = 1
@@ -64,13 +64,13 @@ def features_of(body: Json) -> tuple[float, ...]:
         *_of_text(text_of_prompt(body)),
         math.log1p(max(users - 1, 0)),
         float(bool(body.get("tools"))),
-        float(isinstance(form, dict) and form.get("type") not in {None, "text"}),
+        float(isinstance(form, dict) and form.get("type") not in (None, "text")),
         float(any(_not_text(message.get("content")) for message in turns)),
     )
 
 
 def _not_text(content: object) -> bool:
-    return isinstance(content, list) and any(isinstance(part, dict) and part.get("type") not in {"text", "input_text"} for part in content)
+    return isinstance(content, list) and any(isinstance(part, dict) and part.get("type") not in TEXT_PARTS for part in content)
 
 
 def _of_text(text: str) -> tuple[float, ...]:
