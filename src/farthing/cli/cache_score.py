@@ -68,8 +68,11 @@ def score(
     print(json.dumps(found))
 
 
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a file, plain or gzipped JSON lines; at least one. Raises `InvalidRequest` that says which line is wrong and how."""
+def read_rows(path: Path, shapes: str = _SHAPES) -> Iterator[dict[str, Any]]:
+    """The rows of a file, plain or gzipped JSON lines; at least one. Raises `InvalidRequest` that says which line is wrong and how.
+
+    `shapes` is what rows are, in words.
+    """
     wanted: tuple[str, ...] | None = None
     try:
         with gzip.open(path, "rt", encoding="utf-8") if _gzipped(path) else path.open(encoding="utf-8") as lines:
@@ -78,17 +81,17 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
                     continue
                 if len(line) > _LONGEST_LINE or number > _MOST_ROWS:
                     raise InvalidRequest(f"{path}: at most {_MOST_ROWS} lines of {_LONGEST_LINE} characters")
-                row = _object(path, number, line)
+                row = _object(path, number, line, shapes)
                 if wanted is None:
                     wanted = next((fields for mark, fields in _FIELDS.items() if mark in row), ())
                 missing = [name for name in wanted if name not in row]
                 if missing:
-                    raise InvalidRequest(f"{path}, line {number}: {missing[0]} is missing; rows are {_SHAPES}")
+                    raise InvalidRequest(f"{path}, line {number}: {missing[0]} is missing; rows are {shapes}")
                 yield row
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"{path} cannot be read: {error}") from None
     if wanted is None:
-        raise InvalidRequest(f"{path} has no rows; rows are {_SHAPES}")
+        raise InvalidRequest(f"{path} has no rows; rows are {shapes}")
 
 
 def _gzipped(path: Path) -> bool:
@@ -96,13 +99,13 @@ def _gzipped(path: Path) -> bool:
         return file.read(2) == b"\x1f\x8b"
 
 
-def _object(path: Path, number: int, line: str) -> dict[str, Any]:
+def _object(path: Path, number: int, line: str, shapes: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"{path}, line {number} is not JSON: {error}") from None
     if not isinstance(row, dict):
-        raise InvalidRequest(f"{path}, line {number} is not a JSON object; rows are {_SHAPES}")
+        raise InvalidRequest(f"{path}, line {number} is not a JSON object; rows are {shapes}")
     return row
 
 
