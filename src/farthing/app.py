@@ -11,6 +11,7 @@ from farthing.app_catalogue import LOCAL, catalogue_of, embedder_of, models_of, 
 from farthing.app_learning import Learning
 from farthing.app_routing import Routing, router_names
 from farthing.app_stores import Stores
+from farthing.aws.cloudwatch import CloudWatch
 from farthing.background import Background
 from farthing.budgets import Budget
 from farthing.cipher import Cipher, open_cipher
@@ -60,6 +61,7 @@ from farthing.spend.account import Account
 from farthing.spend.admission import Admission
 from farthing.spend.budget_book import BudgetBook
 from farthing.spend.calls import ModelCalls
+from farthing.spend.hourly import HourlySpend
 from farthing.spend.journal import Journal
 from farthing.spend.leases import Leases
 from farthing.spend.lengths import Lengths
@@ -153,6 +155,7 @@ class Farthing:
             worker=runtime.worker,
             anonymous_per_minute=settings.ledger.unauthenticated_rows_per_minute,
         )
+        self._cloudwatch = CloudWatch(settings.telemetry.cloudwatch, HourlySpend(stores.ledger))
         self.asgi = self._gateway()
         self._register_gauges()
 
@@ -172,7 +175,7 @@ class Farthing:
         settings, meter, catalogue = self._settings, self._meter, self._catalogue
         gate = Gate(max_held_bytes=settings.routing.max_held_bytes, timeout_s=settings.routing.checks_timeout_s)
         free_model, observed = partial(_free_model, settings.budgets), self._learning.checked
-        dispatch = Dispatch(catalogue, meter, self._purse, free_model, gate=gate, observed=observed)
+        dispatch = self._dispatch = Dispatch(catalogue, meter, self._purse, free_model, gate=gate, observed=observed)
         prompts = Prompts(settings.prompts)
         recorder = Recorder(self._policies, self._transcripts)
         parts = Parts(
@@ -277,6 +280,10 @@ class Farthing:
 
     def _register_limits(self) -> None:
         gauge, counter = self._metrics.gauge, self._metrics.counter
+        for said in self._dispatch.checked:
+            looked_at = "Answers that checks looked at."
+            counter(names.CHECKED, looked_at, partial(self._dispatch.checked.__getitem__, said), attributes={names.CHECKS: said})
+        counter(names.HEDGED, "Calls made beside one that was slow.", lambda: self._dispatch.hedged)
         gauge(names.CALLS, "Model calls under way.", lambda: self._calls.under_way)
         in_line = "Requests that wait for one of their key, or for a model call, to end."
         gauge(names.WAITING, in_line, lambda: self._admission.waiting, attributes={names.LIMIT: "concurrency"})
@@ -318,6 +325,8 @@ class Farthing:
         start("transcripts", self._transcripts.run)
         start("old transcripts", self._transcripts.prune)
         start("metrics", partial(self._metrics.run, self._metrics_dir / f"metrics-{self._runtime.worker}.json", _METRICS_EVERY_S))
+        if self._settings.telemetry.cloudwatch.mode != "off":
+            start("CloudWatch", self._cloudwatch.run)
         if not self._local_up:
             start("local model", self._await_local)
 

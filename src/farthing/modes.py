@@ -41,9 +41,8 @@ def checked_scope(scope: str) -> str:
 
 def checked_mode(mode: str, ladder: Sequence[Mode]) -> Mode:
     """The rung of that name. Raises `InvalidRequest`, which lists those there are."""
-    for rung in ladder:
-        if rung.name == mode:
-            return rung
+    if (rung := _rung(mode, ladder)) is not None:
+        return rung
     known = ", ".join(rung.name for rung in ladder)
     raise InvalidRequest(f"there is no mode {mode[:64]!r}; the ladder has: {known}", param="mode")
 
@@ -99,14 +98,31 @@ def effective(state: ModeState, principal: Principal, ladder: Sequence[Mode], no
 
     What names a mode that the ladder does not have (the settings have changed since) does not count. The ladder has at least one rung.
     """
-    rungs = {rung.name: rung for rung in ladder}
     scopes = scopes_of(principal)
+    return pin_of(state, scopes, ladder, now) or worst_of(state, scopes, ladder, now)
+
+
+def pin_of(state: ModeState, scopes: Sequence[str], ladder: Sequence[Mode], now: datetime) -> Mode | None:
+    """What the first of the scopes that has a pin is pinned to; None: none has one that holds."""
     for scope in scopes:
         pin = state.pins.get(scope)
-        if pin is not None and pin.mode in rungs and _holds(pin, now):
-            return rungs[pin.mode]
-    found = [entry for scope in scopes if (entry := state.entries.get(scope)) and entry.mode in rungs and _holds(entry, now)]
-    return max((rungs[entry.mode] for entry in found), key=lambda rung: rung.rank, default=ladder[0])
+        if pin is not None and _holds(pin, now) and (rung := _rung(pin.mode, ladder)) is not None:
+            return rung
+    return None
+
+
+def worst_of(state: ModeState, scopes: Sequence[str], ladder: Sequence[Mode], now: datetime) -> Mode:
+    """The worst of the modes that the scopes are in, pins apart."""
+    worst = ladder[0]
+    for scope in scopes:
+        entry = state.entries.get(scope)
+        if entry is not None and _holds(entry, now) and (rung := _rung(entry.mode, ladder)) is not None and rung.rank > worst.rank:
+            worst = rung
+    return worst
+
+
+def _rung(name: str, ladder: Sequence[Mode]) -> Mode | None:
+    return next((rung for rung in ladder if rung.name == name), None)
 
 
 def next_end(state: ModeState, now: datetime) -> datetime | None:

@@ -215,7 +215,7 @@ class Register:
     def start(self, version: int, told: Told, *, after: int) -> Deployment:
         """Deploy a text as the next one after deployment `after` of the environment. Raises `Clash`."""
         where = self._where()
-        wanted: dict[str, str | int] = {
+        wanted: dict[str, Any] = {
             "ApplicationId": where["ApplicationId"],
             "EnvironmentId": where["EnvironmentId"],
             "ConfigurationProfileId": where["ConfigurationProfileId"],

@@ -17,8 +17,9 @@ from farthing.caching.scoring import Pair, Read
 from farthing.caching.silver import Logged, Silver, silver_pairs
 from farthing.caching.tuning import FEWEST, Tuned, tune
 from farthing.caching.verifier import Verifier
-from farthing.cli.cache_score import DeltaOption, embedded, read_rows, read_texts
+from farthing.cli.cache_score import DeltaOption, labelled, read_texts
 from farthing.cli.options import JsonOption
+from farthing.cli.texts import embedded
 from farthing.errors import InvalidRequest
 
 _MOST_LOGGED = 20_000
@@ -33,7 +34,7 @@ def tune_command(
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Fit the semantic cache to your own questions, and say what that would bring. Prints settings to paste into farthing.yaml."""
-    rows = list(read_rows(log))
+    rows = list(labelled(log))
     found: dict[str, Any] = {"object": "farthing.cache_tuning", "delta": delta}
     settings: dict[str, Any] = {}
     if "same" in rows[0]:

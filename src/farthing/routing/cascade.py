@@ -11,7 +11,7 @@ from farthing.errors import FarthingError, RateLimited
 from farthing.ports import Meter
 from farthing.routing.attempt import Course, Ending, Rejected, Running
 from farthing.routing.choice import Choice
-from farthing.routing.gate import Gate, Verdict
+from farthing.routing.gate import FAILED, PASSED, UNCHECKED, Gate, Verdict
 from farthing.types import Answer, Request
 
 Observed = Callable[[Request, str, str], None]
@@ -33,7 +33,7 @@ class Cascade:
     """Gives the first answer that passes, or else the best one: that which came furthest through the checks, of the stronger model.
 
     When a later model fails altogether, the best answer so far is given instead of an error. A stream that was rejected by its beginning is
-    cut off there, so that it cannot be given any more.
+    cut off there, so that it cannot be given any more. `said` counts what the checks said.
     """
 
     def __init__(self, ask: Ask, meter: Meter, gate: Gate, observed: Observed | None) -> None:
@@ -41,6 +41,7 @@ class Cascade:
         self._meter = meter
         self._gate = gate
         self._observed = observed
+        self.said = dict.fromkeys((PASSED, FAILED, UNCHECKED), 0)
 
     async def __call__(self, course: Course, choice: Choice) -> Answer:
         """Answer a request. Nothing has gone to the client when this raises."""
@@ -93,6 +94,7 @@ class Cascade:
         return answer
 
     def _observe(self, attempt: Running, checks: str) -> None:
+        self.said[checks.partition(":")[0]] += 1
         if self._observed is None:
             return
         try:

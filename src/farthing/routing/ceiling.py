@@ -30,19 +30,19 @@ class Ceiling:
         ceiling = request.mode.model
         if ceiling is None or request.purpose not in _BOUND or not self._can_answer(ceiling, request, candidates):
             return choice
-        choice = choice or direct(request.model)
+        before = choice or direct(request.model)
         most = self._dearness(ceiling)
-        models = tuple(dict.fromkeys(ceiling if self._dearness(model) > most else model for model in choice.models))
-        if models == choice.models:
+        models = tuple(dict.fromkeys(ceiling if self._dearness(model) > most else model for model in before.models))
+        if models == before.models:
             return choice
         label = f"mode:{request.mode.name}"[:_LONGEST_LABEL]
         return Choice(
             models=models,
-            route=label if models[0] != choice.models[0] else choice.route,
-            reason=f"{choice.reason}; in mode {request.mode.name} nothing dearer than {ceiling} answers".removeprefix("; "),
-            baseline=choice.baseline,
-            checks=choice.checks if len(models) > 1 else (),
-            router=choice.router,
+            route=label if models[0] != before.models[0] else before.route,
+            reason=f"{before.reason}; in mode {request.mode.name} nothing dearer than {ceiling} answers".removeprefix("; "),
+            baseline=before.baseline,
+            checks=before.checks if len(models) > 1 else (),
+            router=before.router,
         )
 
     def _can_answer(self, ceiling: str, request: Request, candidates: Sequence[str]) -> bool:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from farthing.errors import (
     BudgetExceeded,
     BudgetUnverified,
     FarthingError,
-    Overloaded,
     UpstreamContextExceeded,
-    UpstreamError,
-    UpstreamRejected,
-    UpstreamUnavailable,
 )
 from farthing.ports import Meter, Purse, Reservation
 from farthing.routing.attempt import Course, Running
@@ -27,13 +22,11 @@ from farthing.routing.gate import Gate, Verdict
 from farthing.routing.hedging import Hedge
 from farthing.routing.race import Prepared, Race
 from farthing.routing.shaping import body_for
-from farthing.types import ANSWER, Answer, Request
+from farthing.routing.way import Way
+from farthing.types import ANSWER, Answer, Json, Request
 
 FreeModel = Callable[[FarthingError], str | None]
-_RETRY_PAUSE_S = 0.1
 _NOTHING_SAID = Verdict()
-_KEPT = frozenset({"budget", "context"})
-"""Routes that say more than `fallback` would."""
 
 
 class Dispatch:
@@ -42,6 +35,7 @@ class Dispatch:
     Leave to spend is asked for before each attempt, so that a fallback or a retry cannot spend what the first attempt might not. A caller
     whose budget is spent is answered by a model that costs nothing, if one is in the plan or `free_model` names one that it may use.
     Which models are asked, and what is checked of their answers, is in `request.choice`; `observed` is told what the checks said.
+    `hedged` counts calls that were made beside a slow one.
     """
 
     def __init__(
@@ -58,7 +52,13 @@ class Dispatch:
         self._meter = meter
         self._purse = purse
         self._free_model = free_model
+        self.hedged = 0
         self._cascade = Cascade(self.ask, meter, gate or Gate(max_held_bytes=8 * 2**20, timeout_s=30.0), observed)
+
+    @property
+    def checked(self) -> Mapping[str, int]:
+        """How many answers the checks let pass, rejected, and could not speak of: by `passed`, `failed`, `unchecked`."""
+        return self._cascade.said
 
     async def __call__(self, request: Request) -> Answer:
         """Answer a request. Nothing has gone to the client when this raises."""
@@ -77,77 +77,65 @@ class Dispatch:
         answer to give instead, which is better than what a model that costs nothing would say.
         """
         request = course.request
-        model, route = self._begin_at(request, model, route)
-        hedge = self._hedge(request, model)
-        plan = deque(self._catalogue.plan(model))
-        retries = plan[-1].retries
-        tried = 0
+        way = self._way(request, model, route)
+        hedge = self._hedge(request, way.model)
         while True:
-            deployment, held, free = await self._reserve(request, plan, model, spare=spare)
-            if free:
-                route, retries = "budget", 0
-            tried += 1
+            deployment, held = await self._reserve(request, way, spare=spare)
             request.recorded = True
-            if route not in _KEPT and (tried > 1 or deployment.model != model):
-                route = "fallback"
-            attempt = self._running(course, deployment, held, route)
+            attempt = Running(self._meter, course, deployment, held, way.step(deployment), self._body(request, deployment))
             try:
-                attempt, failure = await self._begun(attempt, course, plan, deployment, hedge, last=last and not plan)
-                if failure is not None:
-                    raise failure
+                if hedge is None:
+                    await attempt.begin(last=last and not way.left)
+                else:
+                    rival = partial(self._rival, course, way, deployment, hedge)
+                    attempt, failure = await Race(attempt, hedge.after_s, rival, last=last and not way.left).run()
+                    if failure is not None:
+                        raise failure
                 return attempt, _NOTHING_SAID if look is None else await look(attempt)
             except FarthingError as error:
-                larger = self._larger(error, deployment.model, route)
-                if larger:
-                    plan, route, retries = larger, "context", 0
-                again = not plan and retries > 0 and _worth_another_try(error)
-                over = not again and (not plan or (not larger and _nobody_else_can(error)))
+                pause_s = self._after(way, error, attempt.deployment)
+                over = pause_s is None
                 attempt.fail(error, final=over and last)
                 request.recorded = over and last  # else, until the next attempt is under way, an end is for `account` to record
-                if over:
+                if pause_s is None:
                     raise
-                if again:
-                    retries -= 1
-                    plan.append(deployment)
-                    await asyncio.sleep(_RETRY_PAUSE_S * tried)
+                if pause_s:
+                    await asyncio.sleep(pause_s)
             except BaseException as error:
                 attempt.fail(error, final=True)
                 raise
 
-    def _running(self, course: Course, deployment: Deployment, held: Reservation, route: str) -> Running:
-        """An attempt that sends what this model understands."""
-        body = body_for(course.request, self._catalogue.get(deployment.model), deployment)
-        return Running(self._meter, course, deployment, held, route, body)
-
-    def _begin_at(self, request: Request, name: str, route: str) -> tuple[str, str]:
-        """The model to ask first, and the route: another one when what would be sent does not fit into this one by our estimate."""
+    def _way(self, request: Request, name: str, route: str) -> Way:
+        """The model to ask first is another one when what would be sent does not fit into this one by our estimate."""
         model = self._catalogue.get(name)
-        if not model.context_fallbacks:
-            return name, route
-        other, changed = context_plan(self._catalogue, name, body_for(request, model, model.deployments[0]))
-        return other, "context" if changed else route
+        if model.context_fallbacks:
+            name, changed = context_plan(self._catalogue, name, body_for(request, model, model.deployments[0]))
+            route = "context" if changed else route
+        return Way(name, route, self._catalogue.plan(name))
 
-    def _larger(self, error: FarthingError, name: str, route: str) -> deque[Deployment]:
-        """Where to turn when a provider has said that a request is too long for this model. Nowhere, for who may use free models only."""
-        if not isinstance(error, UpstreamContextExceeded) or route == "budget":
-            return deque()
-        others = context_fallbacks(self._catalogue, name)
-        return deque(one for other in others for one in self._catalogue.plan(other) if one.model == other)
+    def _body(self, request: Request, deployment: Deployment) -> Json:
+        return body_for(request, self._catalogue.get(deployment.model), deployment)
 
-    async def _reserve(self, request: Request, plan: deque[Deployment], model: str, *, spare: bool) -> tuple[Deployment, Reservation, bool]:
-        """The next of the plan that there is leave to spend for, and whether it is one that costs nothing because no money is left."""
-        free = False
+    async def _reserve(self, request: Request, way: Way, *, spare: bool) -> tuple[Deployment, Reservation]:
+        """The next deployment that there is leave to spend for, or one that costs nothing where no money is left."""
         while True:
-            deployment = plan.popleft()
+            deployment = way.left.popleft()
             try:
-                return deployment, await self._purse.reserve(request, deployment.upstream_model, deployment.price), free
+                return deployment, await self._purse.reserve(request, deployment.upstream_model, deployment.price)
             except (BudgetExceeded, BudgetUnverified) as error:
-                others = () if spare else self._free_ones(plan, request, model, error)
-                plan.clear()
-                plan.extend(others)
-                if not plan:
+                way.turn("budget", () if spare else self._free_ones(way, request, error))
+                if not way.left:
                     raise
-                free = True
+
+    def _after(self, way: Way, error: FarthingError, deployment: Deployment) -> float | None:
+        """See `Way.after`. A request that is too long for a model goes on to a larger one, unless its caller may use free models only."""
+        if isinstance(error, UpstreamContextExceeded) and way.route != "budget":
+            others = context_fallbacks(self._catalogue, deployment.model)
+            larger = [one for other in others for one in self._catalogue.plan(other) if one.model == other]
+            if larger:
+                way.turn("context", larger)
+                return 0.0
+        return way.after(error, deployment)
 
     def _hedge(self, request: Request, model: str) -> Hedge | None:
         """What we ask on our own account is never worth asking twice."""
@@ -157,47 +145,30 @@ class Dispatch:
         hedge.allowance.count()
         return hedge
 
-    async def _begun(
-        self, attempt: Running, course: Course, plan: deque[Deployment], deployment: Deployment, hedge: Hedge | None, *, last: bool
-    ) -> tuple[Running, BaseException | None]:
-        """The attempt, or one that was faster; and the error that it came to where a rival makes it unclear whose it is."""
-        if hedge is None:
-            await attempt.begin(last=last)
-            return attempt, None
-        return await Race(attempt, hedge.after_s, partial(self._rival, course, plan, deployment, hedge), last=last).run()
-
-    async def _rival(self, course: Course, plan: deque[Deployment], deployment: Deployment, hedge: Hedge) -> Prepared | None:
-        """A second attempt beside one at `deployment`, by what is next in the plan; None when there is none that may be made."""
-        ready = [one for one in plan if not one.cooldown.active] if plan else [deployment] if hedge.same else []
+    async def _rival(self, course: Course, way: Way, deployment: Deployment, hedge: Hedge) -> Prepared | None:
+        """A second attempt beside one at `deployment`, by what is next on the way; None when there is none that may be made."""
+        request = course.request
+        ready = [one for one in way.left if not one.cooldown.active] if way.left else [deployment] if hedge.same else []
         other = ready[0] if ready else None
         if other is None or not hedge.allowance.take():
             return None
         try:
-            held = await self._purse.reserve(course.request, other.upstream_model, other.price)
+            held = await self._purse.reserve(request, other.upstream_model, other.price)
         except FarthingError:
             return None
 
         def begin() -> Running:
-            if plan:
-                plan.remove(other)
-            return self._running(course, other, held, "hedge")
+            if way.left:
+                way.left.remove(other)
+            self.hedged += 1
+            return Running(self._meter, course, other, held, "hedge", self._body(request, other))
 
         return held, begin
 
-    def _free_ones(self, plan: Iterable[Deployment], request: Request, model: str, error: FarthingError) -> deque[Deployment]:
+    def _free_ones(self, way: Way, request: Request, error: FarthingError) -> list[Deployment]:
         """What is left to try when no money is: models that cost nothing."""
-        free = deque(deployment for deployment in plan if deployment.price.free)
+        free = [deployment for deployment in way.left if deployment.price.free]
         name = self._free_model(error)
-        if not free and name is not None and name != model and self._catalogue.allows(name, request):
+        if not free and name is not None and name != way.model and self._catalogue.allows(name, request):
             free.extend(deployment for deployment in self._catalogue.plan(name) if deployment.price.free)
         return free
-
-
-def _worth_another_try(error: FarthingError) -> bool:
-    """Whether the connection failed, as opposed to the provider having spoken."""
-    return isinstance(error, UpstreamUnavailable) and error.upstream_status is None
-
-
-def _nobody_else_can(error: FarthingError) -> bool:
-    """Whether the request was found wrong, so that no other deployment of this model would take it."""
-    return isinstance(error, UpstreamRejected) or not isinstance(error, UpstreamError | Overloaded)

@@ -15,6 +15,7 @@ from farthing.routing.checks.check import HOLD_ALL, Answered, Check
 from farthing.types import Json, Operation
 
 PASSED = "passed"
+FAILED = "failed"
 UNCHECKED = "unchecked"
 """The checks could not speak: the answer was too long to hold, or they took too long."""
 
@@ -104,7 +105,7 @@ class Gate:
             async with asyncio.timeout(self._timeout_s):
                 for number, check in checks:
                     if await check.judge(answered) is not None:
-                        return Verdict(checks=f"failed:{check.name}", failed=number)
+                        return Verdict(checks=f"{FAILED}:{check.name}", failed=number)
         except TimeoutError:
             _log.warning("the checks of a request to %s were not done within %g s", attempt.deployment.model, self._timeout_s)
             return Verdict(checks=UNCHECKED)

@@ -65,7 +65,7 @@ class Reading:
         """The format that it wants the answer in: `text` unless it says so."""
         wanted: Any = self.request.body.get("response_format")
         kind = wanted.get("type") if isinstance(wanted, dict) else None
-        return kind if kind in _FORMATS else "text"
+        return kind if isinstance(kind, str) and kind in _FORMATS else "text"
 
     @cached_property
     def text(self) -> str:

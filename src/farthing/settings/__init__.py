@@ -22,6 +22,7 @@ from farthing.settings.checks import (
     TruncatedCheckSettings,
     ValidatorCheckSettings,
 )
+from farthing.settings.cloudwatch import CloudWatchSettings
 from farthing.settings.config import AppConfigSettings, ConfigSettings
 from farthing.settings.hedging import HedgeSettings
 from farthing.settings.learned import ExploreSettings, LearnedSettings
@@ -48,6 +49,7 @@ from farthing.settings.routing import (
     CASCADE,
     JUDGE,
     LEARNED,
+    CascadeSettings,
     JudgeClassSettings,
     RouteJudgeSettings,
     RouterSettings,
@@ -92,9 +94,11 @@ __all__ = [
     "BedrockSettings",
     "BudgetSettings",
     "CacheSettings",
+    "CascadeSettings",
     "CeilingSettings",
     "CheckSettings",
     "ChoicesSettings",
+    "CloudWatchSettings",
     "CompletionsSettings",
     "ConditionSettings",
     "ConfidenceCheckSettings",

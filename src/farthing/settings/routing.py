@@ -163,15 +163,15 @@ class RoutingSettings(Section):
 
     def check_names(self, chat: set[str], all_models: set[str]) -> None:
         """Raise ValueError for names that do not meet those of the models. `chat` are the chat models, `all_models` includes others."""
-        for name, router in self.routers.items():
-            where = f"routing.routers.{name}"
+        for name in self.routers:
             if not MODEL_NAME.fullmatch(name):
-                msg = f"{where}: a router's name has 1 to 128 letters, digits and . _ : / @ -"
+                msg = f"routing.routers.{name}: a router's name has 1 to 128 letters, digits and . _ : / @ -"
                 raise ValueError(msg)
             if name in all_models:
-                msg = f"{where}: there is a model of that name; to route what asks for it, set routing.replace: {{{name}: ROUTER}}"
+                msg = f"routing.routers.{name}: there is a model of that name; to route who asks for it, set routing.replace.{name}"
                 raise ValueError(msg)
-            self._check_models(where, router, chat, all_models)
+        for name, router in self.routers.items():
+            self._check_models(f"routing.routers.{name}", router, chat, all_models)
         for model, router_name in self.replace.items():
             self._must_be_chat("routing.replace", model, chat, all_models)
             must_be_one_of(f"routing.replace.{model}", router_name, set(self.routers))

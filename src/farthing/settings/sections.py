@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from farthing.budgets import parse
 from farthing.errors import InvalidRequest
 from farthing.settings.basic import Count, Seconds, Section
+from farthing.settings.cloudwatch import CloudWatchSettings
 
 
 class ServerSettings(Section):
@@ -236,7 +237,7 @@ class RetentionSettings(Section):
 
 
 class TelemetrySettings(Section):
-    """Metrics are always at /metrics. Nothing is sent anywhere unless `otlp_endpoint` is set."""
+    """Metrics are always at /metrics. Nothing is sent anywhere unless `otlp_endpoint` or `cloudwatch.mode` is set."""
 
     otlp_endpoint: str | None = None
     otlp_headers: dict[str, SecretStr] = {}
@@ -246,6 +247,7 @@ class TelemetrySettings(Section):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_requests: bool = False
     """One log line a request. Never holds prompt or answer text."""
+    cloudwatch: CloudWatchSettings = CloudWatchSettings()
 
 
 class BudgetSettings(Section):

@@ -126,7 +126,12 @@ def _attributes(entry: LedgerEntry, model: str) -> Attributes:
     }
     if model:
         attributes[names.REQUEST_MODEL] = model
-    for name, value in ((names.MODEL, entry.model_used), (names.ROUTE, entry.route), (names.MODE, entry.mode)):
+    for name, value in (
+        (names.MODEL, entry.model_used),
+        (names.ROUTE, entry.route),
+        (names.CHECKS, entry.checks),
+        (names.MODE, entry.mode),
+    ):
         if value:
             attributes[name] = _text(value)
     if entry.stream:

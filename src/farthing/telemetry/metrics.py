@@ -45,7 +45,7 @@ from farthing.telemetry.instruments import (
     WORKERS,
 )
 from farthing.telemetry.text import CONTENT_TYPE, text
-from farthing.types import ANONYMOUS, LedgerEntry, Request
+from farthing.types import ANONYMOUS, HEDGE_LOST, LedgerEntry, Request
 
 _log = logging.getLogger("farthing.telemetry")
 
@@ -74,7 +74,7 @@ class Metrics:
         self._series: dict[files.Labels, list[int]] = {}
         self._known: dict[_Key, list[int]] = {}
         self._callables: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[files.Reading, Callable[[], float]]] = {}
-        self._errors = frozenset(_codes(FarthingError)) | _VENDOR_ERRORS
+        self._errors = frozenset(_codes(FarthingError)) | _VENDOR_ERRORS | {HEDGE_LOST}
         self._saving = threading.Lock()
         self.failures = 0
         self.counter(FAILURES, "Observations and readings that failed.", lambda: self.failures)
@@ -107,13 +107,13 @@ class Metrics:
             elapsed = (time.perf_counter_ns() - request.started_ns) // 1000
             cells[AT_ELAPSED] += elapsed
             cells[AT_ELAPSED + 1 + bisect_left(REQUEST_SECONDS, elapsed)] += 1
-            saved = entry.saved_microusd
-            if saved > 0:
-                cells[AT_SAVED] += saved
-            elif saved < 0:
-                cells[AT_OVERSPENT] -= saved
             if request.principal is ANONYMOUS:
                 cells[AT_UNAUTHENTICATED] += 1
+        saved = entry.saved_microusd
+        if saved > 0:
+            cells[AT_SAVED] += saved
+        elif saved < 0:
+            cells[AT_OVERSPENT] -= saved
         if entry.provider is not None:
             _count_attempt(cells, entry)
 

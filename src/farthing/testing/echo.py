@@ -37,7 +37,7 @@ def echo(received: Received) -> Reply:
         return embeddings(len(inputs) if isinstance(inputs, list) else 1, body.get("dimensions") or _DIMENSIONS, model=model)
     if not received.path.endswith("/chat/completions"):
         return error(404, f"no such path: {received.path}", "invalid_request_error")
-    text = _last_user_text(body)
+    text = last_user_text(body)
     words = text.split(" ")
     counts = usage_object(sum(len(str(message.get("content", "")).split()) for message in body.get("messages", [])) or 1, len(words))
     n = body.get("n") or 1
@@ -54,7 +54,8 @@ def models(names: list[str]) -> Reply:
     return Reply(json={"object": "list", "data": data})
 
 
-def _last_user_text(body: Json) -> str:
+def last_user_text(body: Json) -> str:
+    """What the user said last; empty when nothing."""
     for message in reversed(body.get("messages") or []):
         content = message.get("content") if message.get("role") == "user" else None
         if isinstance(content, str):

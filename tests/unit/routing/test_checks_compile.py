@@ -16,6 +16,7 @@ from farthing.routing.checks.check import ANNOTATE, HOLD_ALL, Answered
 from farthing.routing.checks.compile import KINDS, CheckDeps, checks_of_request, compile_checks
 from farthing.routing.checks.placed import CannotTell, Placed, Undecided
 from farthing.settings import (
+    AnyCheckSettings,
     ConfidenceCheckSettings,
     EmptyCheckSettings,
     JsonSchemaCheckSettings,
@@ -29,7 +30,7 @@ from farthing.settings import (
 )
 from farthing.types import Json
 
-HARMLESS = [
+HARMLESS: list[AnyCheckSettings] = [
     JsonSchemaCheckSettings(kind="json_schema"),
     RefusalCheckSettings(kind="refusal"),
     EmptyCheckSettings(kind="empty"),
@@ -51,7 +52,7 @@ GIVEN: list[Json] = [
 
 
 def test_checks_come_in_order_with_their_names_and_holds() -> None:
-    settings = [
+    settings: list[AnyCheckSettings] = [
         *HARMLESS,
         ValidatorCheckSettings(kind="validator", entry_point="a:b", name="house-style", hold="annotate"),
         JudgeCheckSettings(kind="judge", model="fast"),

@@ -170,7 +170,7 @@ def test_a_rejected_answer_s_cost_is_taken_off_the_savings_until_it_is_given_aft
     assert (entry.final, entry.status, entry.error, entry.checks) == (False, 200, None, "failed:schema")
     assert (entry.cost_microusd, entry.baseline_microusd, entry.saved_microusd) == (spent, 0, -spent)
     worth = spent + saved
-    assert worth == (13_000 if purpose == "answer" else 0), "what the baseline costs: 1000 in at 10, 100 out at 30"
+    assert worth == (12_900 if purpose == "answer" else 0), "what the baseline costs: 990 in at 10, 100 out at 30"
     given_ = Answer(source=Source.MODEL, model="fast", saved_microusd=worth, route="rule:r", checks="failed:schema")
     meter.outcome(asked, given_, None)
     outcome = kept.entries[1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 from farthing.routing.checks.check import Answered
@@ -14,6 +13,8 @@ from farthing.settings import ConfidenceCheckSettings
 _LEAST = -100.0
 """OpenAI gives -9999 for what was next to impossible; one such token must not outweigh the whole rest."""
 _TENTH = 10
+_NUMBERS = frozenset({float, int})
+"""Not bool, which is an int to Python."""
 
 
 class Confidence:
@@ -30,23 +31,23 @@ class Confidence:
     async def judge(self, answered: Answered) -> str | None:
         """See `Check`. Raises `CannotTell`."""
         for said in choices_of(answered.body):
-            found = sorted(_log_probabilities(said))
+            found = _log_probabilities(said)
             if not found:
                 if said.text:
                     raise CannotTell("the answer has no log-probabilities; ask for them with logprobs: true")
                 continue
             if self._min_mean is not None and sum(found) / len(found) < self._min_mean:
                 return f"mean log-probability below {self._min_mean:g}"
-            worst = found[: -(-len(found) // _TENTH)]
-            if self._min_decile is not None and sum(worst) / len(worst) < self._min_decile:
-                return f"mean log-probability of the least sure tokens below {self._min_decile:g}"
+            if self._min_decile is not None:
+                worst = sorted(found)[: -(-len(found) // _TENTH)]
+                if sum(worst) / len(worst) < self._min_decile:
+                    return f"mean log-probability of the least sure tokens below {self._min_decile:g}"
         return None
 
 
-def _log_probabilities(said: Said) -> Iterator[float]:
-    for name in ("content", "refusal"):
-        tokens: Any = said.logprobs.get(name) if isinstance(said.logprobs, dict) else None
-        for token in tokens if isinstance(tokens, list) else ():
-            value = token.get("logprob") if isinstance(token, dict) else None
-            if isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value):
-                yield max(_LEAST, min(0.0, value))
+def _log_probabilities(said: Said) -> list[float]:
+    if not isinstance(said.logprobs, dict):
+        return []
+    lists: list[Any] = [tokens for name in ("content", "refusal") if isinstance(tokens := said.logprobs.get(name), list)]
+    values: list[Any] = [token.get("logprob") for tokens in lists for token in tokens if isinstance(token, dict)]
+    return [max(_LEAST, min(0.0, value)) for value in values if type(value) in _NUMBERS and not math.isnan(value)]

@@ -79,9 +79,7 @@ class ValidatorProcess:
         self._waiting += 1
         try:
             async with asyncio.timeout(timeout_s + _GRACE_S):
-                running = await self._there()
-                async with running.turns:
-                    reply = await self._asked(running, text, request, timeout_s)
+                reply = await self._at_its_turn(text, request, timeout_s)
         except TimeoutError:
             raise CannotTell(f"it took longer than {timeout_s:g} s") from None
         finally:
@@ -89,6 +87,13 @@ class ValidatorProcess:
         if reply.error is not None:
             raise CannotTell(reply.error)
         return reply.rejected
+
+    async def _at_its_turn(self, text: str, request: Json, timeout_s: float) -> Reply:
+        while True:
+            running = await self._there()
+            async with running.turns:
+                if not running.ended:  # it may have, while we waited for our turn
+                    return await self._asked(running, text, request, timeout_s)
 
     async def _asked(self, running: _Running, text: str, request: Json, timeout_s: float) -> Reply:
         try:

@@ -13,6 +13,7 @@ from farthing.routing.learned.artefact import Artefact, decode, encode, floats, 
 from farthing.routing.learned.calibration import Threshold, highest
 from farthing.routing.learned.features import NAMES
 from farthing.routing.learned.members import Scale, cosines, kernel, nearest, neighbours_say, squared_distances
+from farthing.routing.learned.outcomes import Table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,6 +84,13 @@ class LearnedModel:
     def models(self) -> tuple[str, ...]:
         """The weakest, and cheapest, first."""
         return self._artefact.models
+
+    @property
+    def table(self) -> Table:
+        """The rows that it was trained on. Features are standardised, and NaN for those that are no landmarks."""
+        features = np.full((len(self._vectors), len(NAMES)), np.nan, np.float32)
+        features[: len(self._landmarks)] = self._landmarks
+        return Table(self._vectors, features, self._scores)
 
     @property
     def thresholds(self) -> Mapping[str, tuple[Threshold, ...]]:

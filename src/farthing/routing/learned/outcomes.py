@@ -24,6 +24,8 @@ else:
 MOST_ROWS: Final = 20_000
 """Rows that are learnt from; of more, a sample. Each is kept in the artefact (a byte for each dimension) and looked at by each decision."""
 
+_MOST_BYTES: Final = 12 * 2**20
+
 FEWEST_ROWS: Final = 20
 MOST_MODELS: Final = 8
 
@@ -54,17 +56,17 @@ class Table(msgspec.Struct, frozen=True):
         return gains
 
 
-def table_of(rows: Sequence[Row], models: Sequence[str], seed: int) -> Table:
+def table_of(rows: Sequence[Row], models: Sequence[str], seed: int, *, fewest: int = FEWEST_ROWS) -> Table:
     """Rows as matrices, in an order that does not depend on theirs. Raises `InvalidRequest` that says which row is wrong and how."""
     if not 2 <= len(models) <= MOST_MODELS or len(set(models)) < len(models):  # noqa: PLR2004 - one alone leaves no choice
         raise InvalidRequest(f"A router is between 2 and {MOST_MODELS} different models, the weakest first; these are {len(models)}.")
     used = [row for row in rows if any(model in row.scores for model in models)]
-    if len(used) < FEWEST_ROWS:
+    if len(used) < fewest:
         raise InvalidRequest(
-            f"{len(used)} rows with a score of one of {', '.join(models)[:200]} are too few to learn from: {FEWEST_ROWS} at least."
+            f"{len(used)} rows with a score of one of {', '.join(models)[:200]} are too few to learn from: {fewest} at least."
         )
     used.sort(key=lambda row: _rank(row, models, seed))
-    used = used[:MOST_ROWS]
+    used = used[: min(MOST_ROWS, _MOST_BYTES // (len(used[0].vector) + 4 * len(models)))]
     _check(used, models)
     return Table(
         np.frombuffer(b"".join(row.vector for row in used), np.int8).reshape(len(used), -1),

@@ -1,0 +1,345 @@
+"""Modes decided from spending: the demand, one plan for each ceiling, and what follows for the state that all workers share. No I/O."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from heapq import nlargest
+from statistics import median
+
+import msgspec
+
+from farthing.modes import MOST_ENTRIES, pin_of, set_mode, worst_of
+from farthing.settings import ModesSettings
+from farthing.spend.demand import Demand
+from farthing.spend.forecast import NOTHING, Flow, Rate
+from farthing.spend.mode_policy import Ceiling, Episode, Group, Rules, choose, eta_s
+from farthing.spend.window import Series, breaks_in_s
+from farthing.types import TOTAL, Mode, ModeState, SpendRow, dollars
+
+_MOST_ALONE = 16
+"""Keys that may be down alone for the sake of the total ceiling."""
+_FEWEST_KEYS = 3
+"""Of so few keys none is out of the ordinary."""
+_NEAR = 0.25
+"""Below this share of its ceiling a key needs no forecast."""
+
+
+class Outlook(msgspec.Struct, frozen=True, kw_only=True):
+    """How the total ceiling stands. `exhausted_in_s`: at the present rate, and at the ends of its interval; None: not within a window."""
+
+    spent_microusd: int
+    ceiling_microusd: int | None
+    microusd_per_s: float
+    exhausted_in_s: float | None
+    exhausted_in_s_at_most: float | None
+    exhausted_in_s_at_least: float | None
+    requests_per_s: dict[str, float]
+
+
+class ModeControl:
+    """`saw` what was spent, `decide` now and then. `clock` is Unix time that does not jump; `priors` what a request costs in each mode.
+
+    `changes` counts decisions; `announced` is as in `Demand`.
+    """
+
+    def __init__(
+        self,
+        settings: ModesSettings,
+        ladder: Sequence[Mode],
+        clock: Callable[[], float],
+        priors: Sequence[float] | None = None,
+        *,
+        announced: bool = False,
+    ) -> None:
+        self._settings = settings
+        self._ladder = ladder
+        self.demand = Demand(
+            ladder,
+            priors or default_priors(ladder),
+            clock,
+            window_s=settings.window_s,
+            tenants=settings.tenants,
+            max_keys=settings.max_keys,
+            announced=announced,
+        )
+        self._rules = Rules(
+            window_s=settings.window_s,
+            margin=settings.margin,
+            trip_at=settings.trip_at,
+            horizon_s=min(settings.horizon_s, settings.window_s),
+            recover_at=settings.recover_at,
+            dwell_s=min(settings.dwell_s, settings.window_s),
+            lowest=len(ladder) - 1,
+        )
+        self._limit = _microusd(settings.ceiling_usd)
+        self._key_limit = _microusd(settings.keys.ceiling_usd)
+        self._episodes: dict[str, Episode] = {}
+        self.changes = 0
+
+    def saw(self, row: SpendRow) -> None:
+        """Count what a request of this worker was."""
+        self.demand.saw(row.tenant, row.tier, row.key_id, row.mode, row.microusd, row.requests)
+
+    def decide(self, state: ModeState) -> ModeState | None:
+        """The state as it should be now; None: as it is. Reads the clock; the same calls at the same times decide the same."""
+        now = self.demand.fold()
+        at = datetime.fromtimestamp(now, UTC)
+        wanted: dict[str, tuple[int, str]] = {}
+        for scope, rung, reason in (*self._total(state, now, at), *self._tenants(state, now, at), *self._keys(state, now, at)):
+            if rung > wanted.get(scope, (0, ""))[0]:
+                wanted[scope] = rung, reason
+        return self._changed(state, wanted, at)
+
+    def _changed(self, state: ModeState, wanted: dict[str, tuple[int, str]], at: datetime) -> ModeState | None:
+        kept = {scope: entry for scope, entry in state.entries.items() if scope in wanted}
+        new = ModeState(entries=kept, pins=state.pins)
+        for scope, (rung, reason) in wanted.items():
+            if scope in kept or len(new.entries) < MOST_ENTRIES:
+                new = set_mode(new, scope, self._ladder[rung].name, by="policy", reason=reason, now=at)
+        if new.entries == state.entries:
+            return None
+        self.changes += 1
+        return new
+
+    def _total(self, state: ModeState, now: float, at: datetime) -> list[tuple[str, int, str]]:
+        """The total ceiling: keys that are down alone, then tier by tier."""
+        if self._limit is None:
+            return []
+        alone = self._alone(state, at)
+        scopes, groups, fixed = self._groups(state, now, at, alone)
+        coming = self.demand.under_way_microusd()
+        ceiling = self._ceiling(self._limit, self.demand.window.total, now, fixed, coming)
+        if not math.isinf(eta_s(ceiling, groups, self._rules)) and (suspects := self._suspects(alone, now)):
+            scopes, groups, fixed = self._groups(state, now, at, [*suspects, *alone])
+            ceiling = self._ceiling(self._limit, self.demand.window.total, now, fixed, coming)
+        chosen = self._choose(TOTAL, ceiling, groups, state, now, at)
+        why = self._why(ceiling, groups, "")
+        return [(scope, rung, why) for names, rung in zip(scopes, chosen, strict=True) for scope in names]
+
+    def _groups(self, state: ModeState, now: float, at: datetime, alone: Sequence[str]) -> tuple[list[list[str]], list[Group], Rate]:
+        """Who may be sent down, in which order, by which scopes; and what those spend that are pinned."""
+        rates = {tier: list(flow.rates(now)) for tier, flow in self.demand.tiers.items()}
+        fixed = self._take_out(state, now, at, alone, rates)
+        scopes: list[list[str]] = []
+        groups: list[Group] = []
+        for key in alone:
+            scope = f"key:{key}"
+            scopes.append([scope])
+            groups.append(Group(name=scope, rates=self.demand.keys[key].rates(now), rung=self._rung(state, [scope], at)))
+        for tiers in self._order():
+            free = []
+            for tier in tiers:
+                pin = pin_of(state, (f"tier:{tier}", TOTAL), self._ladder, at)
+                if pin is not None:
+                    fixed += rates[tier][pin.rank]
+                else:
+                    free.append(tier)
+            if free:
+                names = [f"tier:{tier}" for tier in free] if self._settings.tiers else [TOTAL]
+                summed = tuple(sum((rates[tier][rank] for tier in free), NOTHING) for rank in range(len(self._ladder)))
+                scopes.append(names)
+                groups.append(Group(name=names[0], rates=summed, rung=self._rung(state, names, at)))
+        return scopes, groups, fixed
+
+    def _order(self) -> list[list[str]]:
+        """Tiers, the first ones to go down first. Those that are not named go together, before all."""
+        seen = self.demand.tiers
+        named = self._settings.tiers
+        others = [tier for tier in seen if tier not in named]
+        return [group for group in (others, *([tier] for tier in named if tier in seen)) if group]
+
+    def _take_out(self, state: ModeState, now: float, at: datetime, alone: Sequence[str], rates: dict[str, list[Rate]]) -> Rate:
+        """Take those whose mode is not that of their tier out of their tier's rates. Returns what the pinned ones spend."""
+        for tier in {self.demand.keys[key].tier for key in alone}:
+            rates[tier] = self._without(tier, alone, now)
+        fixed = NOTHING
+        apart = {scope.removeprefix("tenant:") for held in (state.entries, state.pins) for scope in held if scope.startswith("tenant:")}
+        for (tenant, tier), flow in self.demand.tenants.items():
+            if tenant in apart:
+                fixed += self._take_one(state, (f"tenant:{tenant}",), flow, tier, rates, now, at)
+        for scope in {**state.entries, **state.pins}:
+            key = scope.removeprefix("key:")
+            flow_of_key = self.demand.keys.get(key) if scope.startswith("key:") else None
+            if flow_of_key is None or key in alone or (flow_of_key.tenant in apart and flow_of_key.tenant in self._settings.tenants):
+                continue
+            fixed += self._take_one(state, (scope, f"tenant:{flow_of_key.tenant}"), flow_of_key, flow_of_key.tier, rates, now, at)
+        return fixed
+
+    def _without(self, tier: str, alone: Sequence[str], now: float) -> list[Rate]:
+        """What a tier would spend without some keys. Summed over the others: what those cost has nothing to do with what these cost."""
+        rates = [NOTHING] * len(self._ladder)
+        seen = 0.0
+        left = self.demand.tiers[tier].requests_per_s(now)
+        for key, flow in self.demand.keys.items():
+            if flow.tier != tier:
+                continue
+            if key in alone:
+                left -= flow.requests_per_s(now)
+                continue
+            seen += flow.requests_per_s(now)
+            rates = [whole + part for whole, part in zip(rates, flow.rates(now), strict=True)]
+        more = max(left / seen, 1.0) if seen > 0 and len(self.demand.keys) >= self._settings.max_keys // 2 else 1.0
+        return [rate.scaled(more, more, more) for rate in rates]
+
+    def _take_one(
+        self,
+        state: ModeState,
+        scopes: tuple[str, ...],
+        flow: Flow,
+        tier: str,
+        rates: dict[str, list[Rate]],
+        now: float,
+        at: datetime,
+    ) -> Rate:
+        """Count a part of a tier by its own mode. Returns what it spends if it is pinned; else it stays in the tier's rates."""
+        parts = flow.rates(now)
+        brisk, fast, slow = flow.share_of(self.demand.tiers[tier], now)
+        rest = [whole.scaled(1 - brisk, 1 - fast, 1 - slow) for whole in rates[tier]]
+        pin = pin_of(state, scopes, self._ladder, at)
+        if pin is not None:
+            rates[tier] = rest
+            return parts[pin.rank]
+        own = worst_of(state, scopes, self._ladder, at).rank
+        rates[tier] = [whole + parts[max(own, rank)] for rank, whole in enumerate(rest)]
+        return NOTHING
+
+    def _alone(self, state: ModeState, at: datetime) -> list[str]:
+        """Keys that are down by themselves, and not pinned."""
+        keys = [scope.removeprefix("key:") for scope in state.entries if scope.startswith("key:")]
+        return [key for key in keys if key in self.demand.keys and pin_of(state, self._scopes_of_key(key), self._ladder, at) is None][
+            :_MOST_ALONE
+        ]
+
+    def _scopes_of_key(self, key: str) -> tuple[str, str, str, str]:
+        flow = self.demand.keys[key]
+        return f"key:{key}", f"tenant:{flow.tenant}", f"tier:{flow.tier}", TOTAL
+
+    def _suspects(self, alone: Sequence[str], now: float) -> list[str]:
+        """The key that alone makes most of the spending, far out of the ordinary, if there is one."""
+        rates = {key: flow.rates(now)[0].fast for key, flow in self.demand.keys.items()}
+        busy = {key: rate for key, rate in rates.items() if rate > 0}
+        if len(busy) < _FEWEST_KEYS:
+            return []
+        settings = self._settings.keys
+        others = {key: rate for key, rate in busy.items() if key not in alone}
+        key, rate = max(others.items(), key=lambda one: one[1], default=("", 0.0))
+        usual = median(value for name, value in busy.items() if name != key)
+        abuses = rate > settings.abuse_share * sum(others.values()) and rate >= settings.abuse_factor * usual
+        return [key] if abuses and len(alone) < _MOST_ALONE else []
+
+    def _tenants(self, state: ModeState, now: float, at: datetime) -> list[tuple[str, int, str]]:
+        """Each tenant's own ceiling."""
+        wanted = []
+        for tenant, its in self._settings.tenants.items():
+            scope = f"tenant:{tenant}"
+            flows = {tier: flow for (name, tier), flow in self.demand.tenants.items() if name == tenant}
+            if not flows or pin_of(state, (scope, TOTAL), self._ladder, at) is not None:
+                continue
+            floor = min(self._rung(state, (f"tier:{tier}", TOTAL), at) for tier in flows)
+            sums = [sum((flow.rates(now)[rank] for flow in flows.values()), NOTHING) for rank in range(len(self._ladder))]
+            limit = _microusd(its.ceiling_usd) or 0
+            wanted += self._own(scope, limit, self.demand.window.tenants[tenant], sums, floor, state, now, at)
+        return wanted
+
+    def _keys(self, state: ModeState, now: float, at: datetime) -> list[tuple[str, int, str]]:
+        """The ceiling of every key, for those that are near it."""
+        limit = self._key_limit
+        if limit is None:
+            return []
+        wanted = []
+        for key, series in self.demand.window.keys.items():
+            scope = f"key:{key}"
+            if key not in self.demand.keys or (series.total < _NEAR * limit and scope not in state.entries):
+                continue
+            _, *wider = scopes = self._scopes_of_key(key)
+            if pin_of(state, scopes, self._ladder, at) is None:
+                floor = self._rung(state, wider, at)
+                wanted += self._own(scope, limit, series, self.demand.keys[key].rates(now), floor, state, now, at)
+        return wanted
+
+    def _own(
+        self,
+        scope: str,
+        limit: int,
+        series: Series,
+        rates: Sequence[Rate],
+        floor: int,
+        state: ModeState,
+        now: float,
+        at: datetime,
+    ) -> list[tuple[str, int, str]]:
+        """A ceiling over one scope. `floor`: in this mode it is in any case."""
+        ceiling = self._ceiling(limit, series, now, NOTHING)
+        floored = tuple(rates[max(rank, floor)] for rank in range(len(rates)))
+        group = Group(name=scope, rates=floored, rung=self._rung(state, (scope,), at))
+        [rung] = self._choose(scope, ceiling, [group], state, now, at)
+        return [(scope, rung, self._why(ceiling, [group], f" of {scope}"))] if rung else []
+
+    def _choose(self, name: str, ceiling: Ceiling, groups: Sequence[Group], state: ModeState, now: float, at: datetime) -> list[int]:
+        episode = self._episodes.get(name)
+        if episode is None:
+            if len(self._episodes) > 2 * self._settings.max_keys:
+                self._episodes.clear()
+            episode = self._episodes[name] = Episode()
+        ages = [(at - entry.since).total_seconds() for entry in state.entries.values()]
+        return choose(ceiling, groups, self._rules, episode, now, max(min(ages, default=math.inf), 0.0))
+
+    def _ceiling(self, limit: int, series: Series, now: float, fixed: Rate, coming: int = 0) -> Ceiling:
+        return Ceiling(limit=limit, spent=series.total + coming, ends=tuple(self.demand.window.ends_in_s(series, now)), fixed=fixed)
+
+    def _rung(self, state: ModeState, scopes: Sequence[str], at: datetime) -> int:
+        return worst_of(state, scopes, self._ladder, at).rank
+
+    def _why(self, ceiling: Ceiling, groups: Sequence[Group], whose: str) -> str:
+        window = f"{dollars(ceiling.limit)} USD in {self._rules.window_s:g} s"
+        share = ceiling.spent / ceiling.limit if ceiling.limit else 1.0
+        eta = eta_s(ceiling, groups, self._rules)
+        if share < self._rules.trip_at and not math.isinf(eta):
+            return f"at this rate the ceiling{whose} ({window}) is reached in {eta:.0f} s; {share:.0%} is spent"
+        return f"{share:.0%} of the ceiling{whose} ({window}) is spent"
+
+    def outlook(self, state: ModeState) -> Outlook:
+        """How the total ceiling stands in the present modes."""
+        now = self.demand.fold()
+        at = datetime.fromtimestamp(now, UTC)
+        _, groups, fixed = self._groups(state, now, at, self._alone(state, at))
+        total = sum((group.rates[group.rung] for group in groups), fixed)
+        series = self.demand.window.total
+
+        def within(rate: float) -> float | None:
+            if self._limit is None:
+                return None
+            ceiling = self._ceiling(self._limit, series, now, NOTHING)
+            seconds = breaks_in_s(ceiling.ends, ceiling.spent, rate, self._limit, self._rules.window_s)
+            return None if math.isinf(seconds) else seconds
+
+        return Outlook(
+            spent_microusd=series.total,
+            ceiling_microusd=self._limit,
+            microusd_per_s=total.fast,
+            exhausted_in_s=within(total.fast),
+            exhausted_in_s_at_least=within(total.at_most),
+            exhausted_in_s_at_most=within(total.surely),
+            requests_per_s={tier: flow.requests_per_s(now) for tier, flow in self.demand.tiers.items()},
+        )
+
+
+def _microusd(usd: Decimal | None) -> int | None:
+    return None if usd is None else int(usd * 1_000_000)
+
+
+def default_priors(ladder: Sequence[Mode], usual: float = 2000.0) -> tuple[float, ...]:
+    """What a request may cost in each mode, when nothing is known of prices: a guess from what is held back (micro-dollars)."""
+    priors = []
+    for rung in ladder:
+        less = 0.6 if rung.history_turns or rung.retrieval_tokens or rung.retrieval_chunks else 1.0
+        priors.append(usual * less * (0.8 if rung.max_tokens else 1.0) * (0.3 if rung.model else 1.0))
+    return tuple(priors)
+
+
+def heaviest(demand: Demand, most: int) -> list[tuple[str, int]]:
+    """The keys that have spent most in the window, and how much."""
+    return nlargest(most, ((key, series.total) for key, series in demand.window.keys.items()), key=lambda one: one[1])
