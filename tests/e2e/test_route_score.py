@@ -13,9 +13,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from farthing.cli.main import app
+from farthing.cli.texts import encoded
 from farthing.errors import InvalidRequest
 from farthing.providers.local.embedder import VERSION
+from farthing.routing.learned.features import features_of
 from farthing.routing.learned.model import LearnedModel
+from farthing.routing.learned.prompt import text_of_prompt
 
 COUNTRIES = ("France", "Spain", "Italy", "Norway", "Peru", "Chile", "Japan", "India", "Egypt", "Kenya", "Cuba", "Ghana", "Nepal", "Oman")
 
@@ -103,6 +106,26 @@ def test_a_trained_router_is_written_loaded_and_scored_the_same(folder: Path) ->
     by_model = _said("score", "--model", folder / "x.router", "--test", folder / "test.jsonl.gz")
     by_rows = _said("score", "--train", folder / "train.jsonl", "--test", folder / "test.jsonl.gz")
     assert {**by_model, "models": []} == {**by_rows, "models": []}
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "Wie wird das Wetter morgen in Berlin?",
+        "Schreib mir bitte eine E-Mail an meinen Chef, dass ich heute krank bin.",
+        "Hallo, wie geht es dir?",
+        "\u4eca\u5929\u5929\u6c14\u600e\u4e48\u6837\uff1f",
+        "hi",
+    ],
+)
+def test_a_prompt_unlike_all_that_it_learnt_from_is_not_given_to_the_weak_model_by_chance(folder: Path, prompt: str) -> None:
+    path = folder / "strange.router"
+    if not path.exists():
+        _said("train", "--train", folder / "train.jsonl", "--out", path)
+    router = LearnedModel.load(path.read_bytes(), VERSION)
+    body = {"messages": [{"role": "user", "content": prompt}]}
+    [one] = encoded([text_of_prompt(body)])
+    assert router.choose(router.predict(one.vector, features_of(body)), 0.9, router.models).model is None
 
 
 def test_rows_with_named_models_are_ordered_by_their_scores(folder: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from farthing.types import Json
 
-MOST_CHARACTERS: Final = 8_000
+MOST_CHARACTERS: Final = 4_000
 """Of a longer prompt the beginning and the end are read, half and half: that is where instructions and questions stand."""
 
 TEXT_PARTS: Final = ("text", "input_text")
