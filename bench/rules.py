@@ -4,8 +4,8 @@
 
 Prints one JSON line. `decide` goes the whole way of the route stage for a router with that many rules, none of which holds, so that each
 is looked at: with conditions on fields only, and with those that read the text too (tokens, language, time of day). `over_decode` is its
-median over that of `msgspec.json.decode` of the same body in the same round; `direct_us` is the stage for a request that names a model. Bodies: a short question, a conversation of 40 messages, and
-a document of 400 kB.
+median over that of `msgspec.json.decode` of the same body in the same round; `direct_us` is the stage for a request that names a model.
+Bodies: a short question, a conversation of 40 messages, and a document of 400 kB.
 """
 
 from __future__ import annotations
