@@ -9,6 +9,7 @@ from functools import partial
 from farthing.app_caches import Caches
 from farthing.app_catalogue import LOCAL, catalogue_of, embedder_of, models_of, price_questions, providers_of
 from farthing.app_learning import Learning
+from farthing.app_modes import Modes
 from farthing.app_routing import Routing, router_names
 from farthing.app_stores import Stores
 from farthing.aws.cloudwatch import CloudWatch
@@ -40,7 +41,6 @@ from farthing.http.responses.conversations import Conversations
 from farthing.http.responses.doors import ResponsesDoors
 from farthing.http.server import Gateway, Opening
 from farthing.logs import RequestLog
-from farthing.modes import checked_mode
 from farthing.orders import Runtime
 from farthing.ports import (
     Provider,
@@ -76,7 +76,7 @@ from farthing.telemetry import instruments as names
 from farthing.telemetry.metrics import Metrics
 from farthing.telemetry.tracing import build as build_tracing
 from farthing.telemetry.tracing import outgoing
-from farthing.types import DEEP, KeyRecord, Mode, Operation, Principal
+from farthing.types import KeyRecord, Operation, Principal
 
 _log = logging.getLogger("farthing")
 SOCKET_PATH = "/api/v1/generate/ws"
@@ -100,7 +100,8 @@ class Farthing:
         self._providers = providers_of(settings, runtime.local, self._embedder)
         self._catalogue = catalogue_of(settings, self._providers, _book(settings), router_names(settings))
         self._learning = Learning(settings, stores, self._embedder, self._catalogue)
-        self._routing = Routing(settings, self._catalogue, self._learning.learned, partial(_mode_of, settings))
+        self._modes = Modes(settings, stores, self._catalogue, runtime.worker)
+        self._routing = Routing(settings, self._catalogue, self._learning.learned, self._modes.of)
         self._journal = Journal(
             settings.data / "ledger",
             segment_bytes=settings.ledger.segment_bytes,
@@ -164,7 +165,7 @@ class Farthing:
         await self._budgets.reload()
 
     def _observers(self) -> list[Observer]:
-        observers: list[Observer] = [self._metrics.observe]
+        observers: list[Observer] = [self._metrics.observe, *self._modes.observers]
         if self._tracing.enabled:
             observers.append(self._tracing.observe)
         if self._settings.telemetry.log_requests:
@@ -174,13 +175,13 @@ class Farthing:
     def _gateway(self) -> Gateway:
         settings, meter, catalogue = self._settings, self._meter, self._catalogue
         gate = Gate(max_held_bytes=settings.routing.max_held_bytes, timeout_s=settings.routing.checks_timeout_s)
-        free_model, observed = partial(_free_model, settings.budgets), self._learning.checked
+        free_model, observed = partial(_free_model, settings.budgets), self._learning.book.checked
         dispatch = self._dispatch = Dispatch(catalogue, meter, self._purse, free_model, gate=gate, observed=observed)
         prompts = Prompts(settings.prompts)
         recorder = Recorder(self._policies, self._transcripts)
         parts = Parts(
             account=Account(meter),
-            mode=None,
+            mode=self._modes.stage,
             prompt=prompts,
             admission=self._admission,
             recorder=recorder,
@@ -218,7 +219,16 @@ class Farthing:
         caches = CacheDoors(
             self._caches.control, self._routing.routers.admit, partial(_chat_models, catalogue), prompts.put, settings.server
         )
-        modes = ModeDoors(stores.config, settings.modes.rungs(settings.budgets.free_model), stores.keys, settings.server)
+        book = self._modes.book
+        modes = ModeDoors(
+            stores.config,
+            self._modes.ladder,
+            stores.keys,
+            settings.server,
+            known=lambda: book.document,
+            changed=book.heard,
+            lines=self._modes.lines,
+        )
         routes = RouteDoors(self._routing.explain, settings.server)
         learning = self._learning
         routers = RouterDoors(stores.routers, stores.outcomes, learning.routers, learning.check, learning.book.hear, settings.server)
@@ -268,6 +278,7 @@ class Farthing:
         self._caches.register(self._metrics)
         self._routing.register(self._metrics)
         self._learning.register(self._metrics)
+        self._modes.register(self._metrics)
         gauge(names.RESPONSES_PENDING, "Turns of conversations that the store does not have yet.", lambda: self._conversations.pending)
         counter(names.RESPONSES_DROPPED, "Turns of conversations that were lost.", lambda: self._conversations.dropped)
         gauge(names.RETENTION_PENDING, "Transcripts that the store does not have yet.", lambda: len(self._transcripts))
@@ -312,6 +323,7 @@ class Farthing:
         self._caches.start(self._background)
         self._routing.start()
         self._learning.start(self._background)
+        await self._modes.start(self._background)
         start("changes", self._listen)
         start("ledger", self._pump.run)
         if self._settings.ledger.fsync == "batch":
@@ -371,7 +383,9 @@ class Farthing:
             await self._policies.reload()
         elif channel == "routers":
             await self._learning.heard()
-        elif channel not in {"config", "spend"}:
+        elif channel in {"config", "spend"}:
+            self._modes.heard(channel, payload)
+        else:
             await self._caches.heard(channel, payload)
 
     async def _await_local(self) -> None:
@@ -418,11 +432,6 @@ def _free_model(settings: BudgetSettings, error: FarthingError) -> str | None:
 
 def _chat_models(catalogue: Catalogue, principal: Principal) -> list[str]:
     return [model.name for model in catalogue.visible(principal) if model.operation is Operation.CHAT]
-
-
-def _mode_of(settings: Settings, _: Principal, name: str | None) -> Mode:
-    """The mode of that name; the best one when none is named."""
-    return DEEP if name is None else checked_mode(name, settings.modes.rungs("local" if settings.local.enabled else None))
 
 
 def _visible(catalogue: Catalogue, principal: Principal) -> list[tuple[str, str]]:

@@ -23,6 +23,7 @@ from farthing.ports import (
     ResponseStore,
     RetentionStore,
     RouterStore,
+    SpendLog,
 )
 from farthing.postgres.answers import PostgresAnswers
 from farthing.postgres.budgets import PostgresBudgets
@@ -38,6 +39,7 @@ from farthing.postgres.requests import PostgresRequests
 from farthing.postgres.responses import PostgresResponses
 from farthing.postgres.retention import PostgresRetention
 from farthing.postgres.routers import PostgresRouters
+from farthing.postgres.spend_log import PostgresSpendLog
 from farthing.settings import Settings
 
 
@@ -57,6 +59,7 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: OutcomeStore
     changes: Changes | None
     config: ConfigStore
+    spend: SpendLog
     database: Database | None = None
 
 
@@ -82,6 +85,7 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         outcomes=PostgresOutcomes(database),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
         config=_config(settings, database),
+        spend=PostgresSpendLog(database),
         database=database,
     )
 

@@ -35,8 +35,15 @@ class ConfigStore(Protocol):
 class SpendLog(Protocol):
     """What was spent lately, by all workers."""
 
-    async def since(self, at: datetime, *, span_s: int) -> list[SpendRow]:
-        """What the ledger holds since then, in spans of `span_s` seconds, requests on our own account included."""
+    async def since(self, at: datetime, *, span_s: float, but: str) -> list[SpendRow]:
+        """What the ledger holds since then of all workers but one, in spans of `span_s` seconds, requests on our own account included.
+
+        Only what somebody bills, and no requests without a key. Where there would be too many rows, the cheapest are summed without
+        tenant (empty) and key (None). Raises `Unavailable`.
+        """
 
     async def tell(self, rows: Sequence[SpendRow], worker: str) -> None:
-        """Tell other workers what this one has just spent (`Changes`, channel `spend`). Nothing is stored. Lost when nobody listens."""
+        """Tell other workers what this one has just spent (`Changes`, channel `spend`; see `spend_news`). Nothing is stored.
+
+        Lost when nobody listens. Raises `Unavailable`.
+        """

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from heapq import nlargest
 from statistics import median
 
 import msgspec
@@ -19,6 +18,7 @@ from farthing.spend.mode_policy import Ceiling, Episode, Group, Rules, choose, e
 from farthing.spend.window import Series, breaks_in_s
 from farthing.types import TOTAL, Mode, ModeState, SpendRow, dollars
 
+POLICY = "policy"
 _MOST_ALONE = 16
 """Keys that may be down alone for the sake of the total ceiling."""
 _FEWEST_KEYS = 3
@@ -84,21 +84,25 @@ class ModeControl:
         self.demand.saw(row.tenant, row.tier, row.key_id, row.mode, row.microusd, row.requests)
 
     def decide(self, state: ModeState) -> ModeState | None:
-        """The state as it should be now; None: as it is. Reads the clock; the same calls at the same times decide the same."""
+        """The state as it should be now; None: as it is. Reads the clock; the same calls at the same times decide the same.
+
+        What people have set for scopes that no ceiling is about stays.
+        """
         now = self.demand.fold()
         at = datetime.fromtimestamp(now, UTC)
         wanted: dict[str, tuple[int, str]] = {}
         for scope, rung, reason in (*self._total(state, now, at), *self._tenants(state, now, at), *self._keys(state, now, at)):
-            if rung > wanted.get(scope, (0, ""))[0]:
+            if scope not in wanted or rung > wanted[scope][0]:
                 wanted[scope] = rung, reason
         return self._changed(state, wanted, at)
 
     def _changed(self, state: ModeState, wanted: dict[str, tuple[int, str]], at: datetime) -> ModeState | None:
-        kept = {scope: entry for scope, entry in state.entries.items() if scope in wanted}
+        down = {scope: want for scope, want in wanted.items() if want[0]}
+        kept = {scope: entry for scope, entry in state.entries.items() if scope in down or (scope not in wanted and entry.by != POLICY)}
         new = ModeState(entries=kept, pins=state.pins)
-        for scope, (rung, reason) in wanted.items():
+        for scope, (rung, reason) in down.items():
             if scope in kept or len(new.entries) < MOST_ENTRIES:
-                new = set_mode(new, scope, self._ladder[rung].name, by="policy", reason=reason, now=at)
+                new = set_mode(new, scope, self._ladder[rung].name, by=POLICY, reason=reason, now=at)
         if new.entries == state.entries:
             return None
         self.changes += 1
@@ -276,7 +280,7 @@ class ModeControl:
         floored = tuple(rates[max(rank, floor)] for rank in range(len(rates)))
         group = Group(name=scope, rates=floored, rung=self._rung(state, (scope,), at))
         [rung] = self._choose(scope, ceiling, [group], state, now, at)
-        return [(scope, rung, self._why(ceiling, [group], f" of {scope}"))] if rung else []
+        return [(scope, rung, self._why(ceiling, [group], f" of {scope}"))]
 
     def _choose(self, name: str, ceiling: Ceiling, groups: Sequence[Group], state: ModeState, now: float, at: datetime) -> list[int]:
         episode = self._episodes.get(name)
@@ -338,8 +342,3 @@ def default_priors(ladder: Sequence[Mode], usual: float = 2000.0) -> tuple[float
         less = 0.6 if rung.history_turns or rung.retrieval_tokens or rung.retrieval_chunks else 1.0
         priors.append(usual * less * (0.8 if rung.max_tokens else 1.0) * (0.3 if rung.model else 1.0))
     return tuple(priors)
-
-
-def heaviest(demand: Demand, most: int) -> list[tuple[str, int]]:
-    """The keys that have spent most in the window, and how much."""
-    return nlargest(most, ((key, series.total) for key, series in demand.window.keys.items()), key=lambda one: one[1])

@@ -33,11 +33,13 @@ from farthing.spend.calls import ModelCalls
 from farthing.spend.meter import LedgerMeter
 from farthing.testing.purse import OpenPurse
 from farthing.types import (
+    DEEP,
     Completion,
     Extras,
     Json,
     LedgerEntry,
     Lifeline,
+    Mode,
     Neighbour,
     Operation,
     Price,
@@ -165,7 +167,8 @@ class SemanticHouse:
         providers = {"p": {"kind": "openai_compatible", "base_url": "http://127.0.0.1:9/v1"}}
         self.settings = Settings.model_validate({"local": {"enabled": False}, "cache": cache, "models": models, "providers": providers})
         world_stores: Any = {"answers": self.world.answers, "questions": self.world.questions, "records": self.world.records}
-        others: Any = dict.fromkeys(("keys", "ledger", "budgets", "responses", "retention", "requests", "routers", "outcomes", "config"))
+        unused = ("keys", "ledger", "budgets", "responses", "retention", "requests", "routers", "outcomes", "config", "spend")
+        others: Any = dict.fromkeys(unused)
         stores = Stores(**world_stores, **others, changes=self.world.changes)
         self.caches = Caches(self.settings, stores, embedder, self.world.cipher, shared=True)
         meter = LedgerMeter(self, [], anonymous_per_minute=0)
@@ -213,7 +216,9 @@ class SemanticHouse:
             if channel in {"answers", "questions", "verdicts"}:
                 await self.caches.heard(channel, payload)
 
-    def request(self, text: str, *, tenant: str = "acme", stream: bool = False, before: Sequence[Json] = (), **extras: Any) -> Request:
+    def request(
+        self, text: str, *, tenant: str = "acme", stream: bool = False, before: Sequence[Json] = (), mode: Mode = DEEP, **extras: Any
+    ) -> Request:
         """A chat request as a door makes it."""
         return Request(
             id=new_id(),
@@ -224,6 +229,7 @@ class SemanticHouse:
             fingerprint="f",
             extras=Extras(**extras),
             stream=stream,
+            mode=mode,
             started_ns=time.perf_counter_ns(),
             lifeline=Lifeline(asyncio.current_task()),
         )
