@@ -97,13 +97,10 @@ def test_a_flag_that_is_no_text_is_refused() -> None:
 def test_what_a_version_changed_is_told() -> None:
     first = set_mode(ModeState(), "total", "SHALLOW", by="policy", now=_NOON)
     second = pinned(first, "tenant:acme", "DEEP", by="operator:ann", now=_NOON, until=_NOON + timedelta(hours=2))
-    third = set_mode(
-        pinned(second, "tenant:acme", None, by="operator:ann", now=_NOON), "total", "DEEP", by="policy", now=_NOON, best="DEEP"
-    )
-    bodies = [body_of(state) for state in (first, second, third)]
-    told = [
-        version_json(document(body), before and document(before))["changes"] for body, before in zip(bodies, [None, *bodies], strict=False)
-    ]
+    unpinned = pinned(second, "tenant:acme", None, by="operator:ann", now=_NOON)
+    third = set_mode(unpinned, "total", "DEEP", by="policy", now=_NOON, best="DEEP")
+    versions = [document(body_of(state)) for state in (first, second, third)]
+    told = [version_json(one, before)["changes"] for one, before in zip(versions, [None, *versions], strict=False)]
     assert told == [
         ["total: the best mode → SHALLOW"],
         ["tenant:acme: pinned to DEEP until 2026-11-28T14:00:00Z"],
