@@ -49,8 +49,9 @@ class Caches:
     def __init__(self, settings: Settings, stores: Stores, embedder: Embedder | None, cipher: Cipher, *, shared: bool) -> None:
         self._refresh_s = settings.keys.refresh_s
         self.errands = Errands()
-        self.memory = MemoryTier(settings.cache.exact.max_bytes)
-        self.shared = SharedTier(stores.answers, settings.cache.exact, cipher if shared else None)
+        stretch = settings.modes.stretch
+        self.memory = MemoryTier(settings.cache.exact.max_bytes, stretch=stretch)
+        self.shared = SharedTier(stores.answers, settings.cache.exact, cipher if shared else None, stretch=stretch)
         exact = self._exact = ExactCache(settings.cache, self.memory, self.shared, self.errands, self._kept)
         self.flush = exact.flush
         self.exact = exact if settings.cache.exact.enabled else None
@@ -141,7 +142,16 @@ class _Semantics:
         self.verdicts = Verdicts(stores.records, self.index, stores.answers, self.judgement, self.finder.lost, exact.flush)
         self.looks = Looks(errands, self.verdicts, embedder, semantic)
         self.stage = SemanticCache(
-            settings.cache, embedder.version, self.finder, self.judgement, self.bookkeeper, self.looks, errands, exact.stored, pace
+            settings.cache,
+            embedder.version,
+            self.finder,
+            self.judgement,
+            self.bookkeeper,
+            self.looks,
+            errands,
+            exact.stored,
+            pace,
+            stretch=settings.modes.stretch,
         )
 
     def start(self, background: Background) -> None:

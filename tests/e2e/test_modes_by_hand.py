@@ -258,3 +258,20 @@ def test_the_command_line_says_what_to_write_instead(modes: Outpost, arguments: 
     done = modes.cli("mode", *arguments, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert says in done.stderr
+
+
+def test_with_the_state_in_files_modes_are_set_while_the_database_is_away(
+    folders: Path, upstream: ScriptedUpstream, gateway: Installation
+) -> None:
+    with database_behind(gateway, "modes-in-files") as (proxy, url):
+        settings = scripted(upstream, server={"drain_s": 1}, config={"store": "file"})
+        with Outpost(folders / "modes-in-files", settings, gateway, url, "modes-in-files", workers=2) as running:
+            proxy.away()
+            assert admin(running, "GET", "/history")["data"] == []
+            done = admin(running, "PUT", "", {"mode": "SHALLOW", "reason": "the database is away"})
+            assert (done["version"], done["stale"]) == (1, False)
+            assert done["by"].startswith("operator:")
+            for _ in range(8):
+                assert mode_of(running, "total") == "SHALLOW", "whichever worker is asked"
+            assert admin(running, "GET", "/history")["data"][0]["reason"] == "the database is away"
+            assert (folders / "modes-in-files" / "data" / "config" / "modes.jsonl").exists()

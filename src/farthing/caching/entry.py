@@ -24,8 +24,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """`tail` is the response object without `id`, `object` and `created`, as JSON; `chunks` the deltas of a streamed one, likewise.
 
     `cost_microusd` is what the model call cost, `took_us` how long it took. `expires` is Unix time, and so is `fresh_until`, after which
-    an answer may be given only while a new one is asked for. `gc=False`: it holds no containers, and a hundred thousand entries must not be
-    walked by each full garbage collection.
+    an answer may be given only while a new one is asked for; `ttl_s` is for how long it was fresh. `gc=False`: it holds no containers, and
+    a hundred thousand entries must not be walked by each full garbage collection.
     """
 
     model: str
@@ -36,6 +36,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     expires: float
     fresh_until: float = math.inf
     took_us: int = 0
+    ttl_s: float = 0.0
+
+    def good_until(self, stretch: float) -> float:
+        """Until when it may be given, where answers may be given for so many times their lifetime (Unix time)."""
+        return self.expires if stretch <= 1 else max(self.expires, self.fresh_until + (stretch - 1) * self.ttl_s)
 
     @property
     def size(self) -> int:
@@ -117,6 +122,7 @@ def make_entry(completion: Completion, *, model: str, cost_microusd: int, took_u
         expires=fresh_until + life.stale_s,
         fresh_until=fresh_until,
         took_us=took_us,
+        ttl_s=life.ttl_s,
     )
 
 

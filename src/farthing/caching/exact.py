@@ -2,6 +2,9 @@
 
 Followers of a request under way (single-flight) get what the leader got, as a hit. When the leader fails, or its answer may not be kept,
 each follower goes its own way. A leader whose client goes away works on while someone follows it (`types.Lifeline`).
+
+In a worse mode than the best one an answer from a better one is welcome, older ones too (`types.Mode.cache_ttl_stretch`); what is brought
+then is kept for requests in that mode only.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from farthing.caching.entry import Entry, Life, make_entry
-from farthing.caching.keys import exact_key, temperature
+from farthing.caching.keys import keys_of, temperature
 from farthing.caching.memory import MemoryTier
 from farthing.caching.shared import SharedTier
 from farthing.pipeline.errands import Errands, renewal
@@ -62,10 +65,14 @@ class ExactCache:
         """Answer from the cache, or from whoever asks the same right now, or fill the cache."""
         if request.extras.cache == "off" or temperature(request) > self._settings.max_temperature:
             return await following(request)
-        key = exact_key(request)
+        *better, key = keys_of(request)
         if request.extras.cache == "refresh":
             return await self._lead(request, following, key, None)
-        entry = self._memory.get(key)
+        for best in better:
+            entry = await self._better(request, best)
+            if entry is not None:
+                return self._hit(request, best, entry)
+        entry = self._memory.get(key, request.mode.cache_ttl_stretch)
         if entry is None and key in self._flights:
             entry = await self._follow(self._flights[key])
             if entry is None:
@@ -75,14 +82,28 @@ class ExactCache:
         flight = self._flights[key] = Flight(request.lifeline)
         return await self._lead(request, following, key, flight)
 
-    async def stored(self, tenant: str, key: bytes) -> Entry | None:
-        """The answer that is kept under a key, in either tier; None when there is none, or the shared tier is away or too slow."""
+    async def stored(self, tenant: str, key: bytes, stretch: float = 1.0) -> Entry | None:
+        """The answer that is kept under a key, in either tier; None when there is none, or the shared tier is away or too slow.
+
+        `stretch` is for how many times its lifetime it may be given.
+        """
         began_ns = time.perf_counter_ns()
-        entry = self._memory.get(key)
+        entry = self._memory.get(key, stretch)
         if entry is None:
             entry = await self._shared.get(tenant, key)
             if entry is not None and began_ns >= self._flushed_ns:
                 self._memory.put(key, entry)
+            if entry is not None and entry.good_until(stretch) <= time.time():
+                return None
+        return entry
+
+    async def _better(self, request: Request, key: bytes) -> Entry | None:
+        """What a better mode has left, or is about to."""
+        entry = self._memory.get(key, request.mode.cache_ttl_stretch)
+        if entry is None and key in self._flights:
+            entry = await self._follow(self._flights[key])
+        if entry is None and self._shared.has(key):
+            entry = await self.stored(request.principal.tenant, key, request.mode.cache_ttl_stretch)
         return entry
 
     async def _follow(self, flight: Flight) -> Entry | None:
@@ -99,7 +120,7 @@ class ExactCache:
         try:
             if flight is not None and self._shared.has(key):
                 entry = await self._shared.get(request.principal.tenant, key)
-                if entry is not None:
+                if entry is not None and entry.good_until(request.mode.cache_ttl_stretch) > time.time():
                     if request.started_ns >= self._flushed_ns:
                         self._memory.put(key, entry)
                     self._land(key, flight, entry)
@@ -160,7 +181,7 @@ class ExactCache:
         return Life(self._settings.ttl_s if ttl_s is None else ttl_s, self._settings.stale_s if stale_s is None else stale_s)
 
     def _hit(self, request: Request, key: bytes, entry: Entry) -> Answer:
-        if entry.fresh_until < time.time() and key not in self._renewing:
+        if entry.fresh_until < time.time() and key not in self._renewing and request.mode.rank == 0:
             self._renewing.add(key)
             self._errands.send(renewal(request), lambda _: self._renewing.discard(key))
         return entry.answer(Source.EXACT, stream=request.stream)

@@ -49,7 +49,7 @@ class Finder:
     async def near(self, kind: Kind, asked: Asked, *, most: int) -> list[Neighbour]:
         """The nearest cached questions, at most `most`, nearest first. Sets `asked.encoded` when it had to be known."""
         tenant = kind[0]
-        in_memory = self._local is not None and self._local.holds(tenant, asked.partition)
+        in_memory = self._local is not None and any(self._local.holds(tenant, partition) for partition in _partitions(asked))
         if not in_memory and self._local is not None and self.complete:
             return []
         if self._waiting >= self._settings.max_waiting:
@@ -75,11 +75,12 @@ class Finder:
         if asked.encoded.cut:
             return []
         found: list[Neighbour] = []
-        if in_memory and self._local is not None:
-            found = await self._local.search(tenant, asked.partition, asked.encoded.vector, most=most)
-        if self._local is None or not self.complete:
-            search = self._store.search(tenant, asked.partition, asked.encoded.vector, most=most)
-            found = _merged(found, await self._within(self._settings.search_timeout_s, search) or [], most)
+        for partition in _partitions(asked):
+            if in_memory and self._local is not None:
+                found = _merged(found, await self._local.search(tenant, partition, asked.encoded.vector, most=most), most)
+            if self._local is None or not self.complete:
+                search = self._store.search(tenant, partition, asked.encoded.vector, most=most)
+                found = _merged(found, await self._within(self._settings.search_timeout_s, search) or [], most)
         return found
 
     async def _within(self, seconds: float, work: Awaitable[_Found]) -> _Found | None:
@@ -91,6 +92,11 @@ class Finder:
         except FarthingError as error:
             _log.debug("the semantic cache is passed by: %s", error)
         return None
+
+
+def _partitions(asked: Asked) -> tuple[bytes, ...]:
+    """Where a question may be compared."""
+    return (asked.partition,) if asked.better is None else (asked.partition, asked.better)
 
 
 def _merged(some: list[Neighbour], more: list[Neighbour], most: int) -> list[Neighbour]:

@@ -9,23 +9,29 @@ from farthing.caching.entry import Entry
 
 
 class MemoryTier:
-    """Least recently used entries go first when `max_bytes` is reached. Expired entries count as absent."""
+    """Least recently used entries go first when `max_bytes` is reached. Expired entries count as absent.
 
-    def __init__(self, max_bytes: int) -> None:
+    They are kept as long as they may still be given in some mode: `stretch` times their lifetime.
+    """
+
+    def __init__(self, max_bytes: int, *, stretch: float = 1.0) -> None:
         self._max_bytes = max_bytes
+        self._stretch = stretch
         self._entries: OrderedDict[bytes, Entry] = OrderedDict()
         self.bytes = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, key: bytes) -> Entry | None:
-        """The live entry under a key."""
+    def get(self, key: bytes, stretch: float = 1.0) -> Entry | None:
+        """The live entry under a key, where entries live for `stretch` times their lifetime."""
         entry = self._entries.get(key)
         if entry is None:
             return None
-        if entry.expires <= time.time():
-            self.drop(key)
+        now = time.time()
+        if entry.good_until(stretch) <= now:
+            if entry.good_until(self._stretch) <= now:
+                self.drop(key)
             return None
         self._entries.move_to_end(key)
         return entry

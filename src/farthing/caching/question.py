@@ -4,6 +4,9 @@ A question is compared only with questions of the same partition. In it: tenant,
 model asked for and what the settings map it to, the version of the embedder, and the whole body but for the text of the last user turn
 and what `keys.OUT` leaves out. So the system prompt, earlier turns, tools, response format and sampling must be equal, byte for byte; a
 follow-up of one conversation never answers one of another.
+
+Questions that were answered in a worse mode than the best one are in a partition of that mode. Asked in such a mode, those answered in
+the best one may be compared, too.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from farthing.caching.keys import OUT, temperature
+from farthing.caching.keys import OUT, in_mode, temperature
 from farthing.caching.personal import is_personal
 from farthing.ports import Encoded
 from farthing.settings import CacheSettings
@@ -31,10 +34,14 @@ _ORDERS_TO_THE_CACHE = re.compile(
 
 
 class Asked(msgspec.Struct, kw_only=True):
-    """A question that may be compared. `user_id` is set where only that user's own questions count. `encoded` comes when it was needed."""
+    """A question that may be compared. `user_id` is set where only that user's own questions count. `encoded` comes when it was needed.
+
+    `better` is a partition whose questions may be compared, too, but to which this one does not belong.
+    """
 
     text: str
     partition: bytes
+    better: bytes | None = None
     user_id: str | None
     delta: float
     encoded: Encoded | None = None
@@ -68,11 +75,14 @@ def question_of(request: Request, settings: CacheSettings, embedder: str) -> Ask
         user_id = request.user
         if user_id is None:
             return Unfit("it is personal, and whose it is was not said (farthing.user, or a key made for a user)")
+    best = _partition(request, rest, user_id, embedder)
+    delta = semantic.delta if own.delta is None else own.delta
     return Asked(
         text=text,
-        partition=_partition(request, rest, user_id, embedder),
+        partition=in_mode(best, request),
+        better=best if request.mode.rank else None,
         user_id=user_id,
-        delta=semantic.delta if own.delta is None else own.delta,
+        delta=max(delta, request.mode.cache_delta or 0.0),
     )
 
 

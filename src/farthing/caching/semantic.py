@@ -16,7 +16,7 @@ from farthing.caching.estimate import ErrorShare
 from farthing.caching.explanation import Explanation
 from farthing.caching.finder import Finder
 from farthing.caching.judgement import NOTHING_NEAR, Considered, Decision, Judgement
-from farthing.caching.keys import exact_key
+from farthing.caching.keys import keys_of
 from farthing.caching.looks import Looks, hit_of
 from farthing.caching.pace import Kind, Pace, kind_of
 from farthing.caching.question import Asked, Unfit, question_of
@@ -27,12 +27,15 @@ from farthing.types import Answer, Request, Source, utc_now
 
 _log = logging.getLogger("farthing.cache")
 
-Stored = Callable[[str, bytes], Awaitable[Entry | None]]
-"""The kept answer of a tenant under a key."""
+Stored = Callable[[str, bytes, float], Awaitable[Entry | None]]
+"""The kept answer of a tenant under a key, for so many times its lifetime."""
 
 
 class SemanticCache:
-    """See `pipeline.stage.Stage`. `saved_us` is how long the models took for the answers that were given again."""
+    """See `pipeline.stage.Stage`. `saved_us` is how long the models took for the answers that were given again.
+
+    Questions are kept for `stretch` times the lifetime of their answers.
+    """
 
     def __init__(
         self,
@@ -45,8 +48,11 @@ class SemanticCache:
         errands: Errands,
         stored: Stored,
         pace: Pace,
+        *,
+        stretch: float = 1.0,
     ) -> None:
         self._pace = pace
+        self._stretch = stretch
         self._settings = settings
         self._embedder = embedder
         self._finder = finder
@@ -73,14 +79,14 @@ class SemanticCache:
         if asked.encoded is not None:
             self._pace.looked(kind, hit=decision.accepted)
         if decision.accepted and decision.best is not None:
-            entry = await self._stored(tenant, decision.best.question.answer_key)
+            entry = await self._stored(tenant, decision.best.question.answer_key, request.mode.cache_ttl_stretch)
             if entry is not None and entry.text() is not None:
                 return self._hit(request, asked, decision.best, entry)
             await self._finder.lost(tenant, decision.best.question.id)
         answer = await following(request)
         if decision.best is not None and not decision.accepted:
             if decision.withheld:
-                entry = await self._stored(tenant, decision.best.question.answer_key)
+                entry = await self._stored(tenant, decision.best.question.answer_key, request.mode.cache_ttl_stretch)
                 self._looks.at_withheld(request, asked.text, decision.best, entry, answer)
             else:
                 self._looks.at_near_miss(request, asked.text, decision.best)
@@ -112,14 +118,14 @@ class SemanticCache:
         return self._judgement.estimates()
 
     def _hit(self, request: Request, asked: Asked, best: Considered, entry: Entry) -> Answer:
-        if best.question.answer_key == exact_key(request):  # the exact stage has not heard of it yet
+        if best.question.answer_key in keys_of(request):  # the exact stage has not heard of it yet
             return entry.answer(Source.EXACT, stream=request.stream)
         share = self._judgement.served(request.principal.tenant, asked, best, request.id)
         self.saved_us += entry.took_us
         self._bookkeeper.note(hit_of(request, best))
         if share > 0:
             self._looks.at_hit(request, asked.text, best, entry, share)
-        if entry.fresh_until < time.time():
+        if entry.fresh_until < time.time() and request.mode.rank == 0:
             self._errands.send(renewal(request), lambda _: None)
         return entry.answer(Source.SEMANTIC, stream=request.stream)
 
@@ -141,7 +147,7 @@ class SemanticCache:
                 answer_key=key,
                 request_id=request.id,
                 cost_microusd=entry.cost_microusd,
-                expires=entry.expires,
+                expires=entry.good_until(self._stretch),
                 at=utc_now(),
             )
         )

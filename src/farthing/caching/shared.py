@@ -33,11 +33,14 @@ _FIRST_WORD_S = 2.0
 class SharedTier:
     """With a `cipher`, answers are sealed at rest. `dropped` counts answers that found the write queue full.
 
+    Entries are kept for `stretch` times their lifetime, as long as some mode may still give them.
+
     `asked`: the store has said what it has, or has had its time to. Until then a request is paid for that might have been a hit.
     """
 
-    def __init__(self, store: AnswerStore, settings: ExactCacheSettings, cipher: Cipher | None = None) -> None:
+    def __init__(self, store: AnswerStore, settings: ExactCacheSettings, cipher: Cipher | None = None, *, stretch: float = 1.0) -> None:
         self._store = store
+        self._stretch = stretch
         self._cipher = cipher
         self._settings = settings
         self._known: dict[bytes, None] = {}
@@ -168,7 +171,7 @@ class SharedTier:
             payload=packed if self._cipher is None else self._cipher.seal(packed, _about(tenant, key)),
             cost_microusd=entry.cost_microusd,
             created_at=created_at,
-            expires_at=datetime.fromtimestamp(entry.expires, UTC),
+            expires_at=datetime.fromtimestamp(entry.good_until(self._stretch), UTC),
         )
 
     def _opened(self, stored: StoredAnswer) -> Entry | None:

@@ -103,7 +103,7 @@ class Learned:
         features = features_of(request.body)
         chosen = learned.choose(learned.predict(read, features), quality, candidates)
         other = student.exploration.instead_of(chosen.model, candidates, request) if chosen.model is not None else None
-        self._book.note(request, router, read, learned.embedder, features, sample=student.settings.sample, explored=other)
+        self._book.note(request, router, read, features, explored=other)
         said = f"version {deciding.version}: {chosen.reason}"
         if other is not None:
             return other, f"{said}; explored: {other} instead of {chosen.model}"

@@ -93,6 +93,13 @@ class ModesSettings(Section):
         """Whether there is anything for the policy to keep to."""
         return self.ceiling_usd is not None or self.keys.ceiling_usd is not None or bool(self.tenants)
 
+    @property
+    def stretch(self) -> float:
+        """For how many times their lifetime cached answers are kept. Only where modes can change by other hands than an operator's."""
+        if not self.ladder and not self.has_ceiling and self.decide == "policy":
+            return 1.0
+        return max(rung.cache_ttl_stretch for rung in (self.ladder or _default(None)).values())
+
     def rungs(self, free_model: str | None) -> tuple[Mode, ...]:
         """The ladder. `free_model` answers on the lowest rung of the default one."""
         ladder = self.ladder or _default(free_model)

@@ -33,11 +33,13 @@ from farthing.spend.calls import ModelCalls
 from farthing.spend.meter import LedgerMeter
 from farthing.testing.purse import OpenPurse
 from farthing.types import (
+    DEEP,
     Completion,
     Extras,
     Json,
     LedgerEntry,
     Lifeline,
+    Mode,
     Neighbour,
     Operation,
     Price,
@@ -214,7 +216,9 @@ class SemanticHouse:
             if channel in {"answers", "questions", "verdicts"}:
                 await self.caches.heard(channel, payload)
 
-    def request(self, text: str, *, tenant: str = "acme", stream: bool = False, before: Sequence[Json] = (), **extras: Any) -> Request:
+    def request(
+        self, text: str, *, tenant: str = "acme", stream: bool = False, before: Sequence[Json] = (), mode: Mode = DEEP, **extras: Any
+    ) -> Request:
         """A chat request as a door makes it."""
         return Request(
             id=new_id(),
@@ -225,6 +229,7 @@ class SemanticHouse:
             fingerprint="f",
             extras=Extras(**extras),
             stream=stream,
+            mode=mode,
             started_ns=time.perf_counter_ns(),
             lifeline=Lifeline(asyncio.current_task()),
         )

@@ -13,7 +13,7 @@ from semantic_house import SemanticHouse, Slow, World, minilm
 from farthing.cipher import Cipher
 from farthing.errors import NotFound
 from farthing.ports import Embedder
-from farthing.types import CacheScope
+from farthing.types import DEEP, CacheScope, Mode
 
 ASK = "What is your returns policy?"
 AGAIN = "What's your returns policy"
@@ -292,3 +292,36 @@ async def test_explaining_does_nothing(embedder: Embedder) -> None:
         assert (await house.caches.control.explain(house.request(ASK)))["source"] == "exact"
         assert (house.oracle.asked, house.world.questions.count) == ([ASK], 1)
         assert await house.world.records.hits("acme", UUID(str(told["candidates"][0]["question"])), 10) == []
+
+
+# Modes
+
+SHALLOW = Mode(name="SHALLOW", rank=1, cache_delta=0.02)
+
+
+async def test_a_question_answered_in_a_worse_mode_helps_only_in_that_mode(embedder: Embedder) -> None:
+    async with SemanticHouse(embedder) as house:
+        house.oracle.answers[ASK] = "short"
+        assert await house.ask(ASK, mode=SHALLOW) == ("model", "short")
+        await house.settle(known=1)
+        assert await house.ask(AGAIN, mode=SHALLOW) == ("semantic", "short")
+        assert await house.ask(AGAIN, mode=Mode(name="SUPER_SHALLOW", rank=2)) == ("model", f"About {AGAIN}")
+        assert (await house.ask(AGAIN))[0] == "model"
+
+
+async def test_a_question_answered_in_the_best_mode_helps_in_all(embedder: Embedder) -> None:
+    async with SemanticHouse(embedder) as house:
+        await house.ask(ASK)
+        await house.settle(known=1)
+        assert await house.ask(AGAIN, mode=SHALLOW) == ("semantic", f"About {ASK}")
+
+
+async def test_a_mode_widens_the_error_bound_and_never_narrows_it(embedder: Embedder) -> None:
+    async with SemanticHouse(embedder, delta=0.01) as house:
+        stage = house.caches.semantic
+        assert stage is not None
+        deltas = []
+        for mode in (DEEP, SHALLOW, Mode(name="NARROW", rank=1, cache_delta=0.001)):
+            asked, _ = await stage.consider(house.request(ASK, mode=mode))
+            deltas.append(asked.delta if asked else None)
+        assert deltas == [0.01, 0.02, 0.01]

@@ -29,6 +29,7 @@ from farthing.spend.account import Account
 from farthing.spend.meter import LedgerMeter
 from farthing.testing.purse import OpenPurse
 from farthing.types import (
+    DEEP,
     Completion,
     Extras,
     Json,
@@ -147,16 +148,17 @@ class Store(InProcessAnswers):
 class House:
     """Account → exact → dispatch over an oracle, driven as the door drives them."""
 
-    def __init__(self, store: Store | None = None, **settings: Any) -> None:
+    def __init__(self, store: Store | None = None, *, stretch: float = 1.0, **settings: Any) -> None:
         namespaces = settings.pop("namespaces", {})
         caches = CacheSettings.model_validate({"exact": {"read_timeout_s": 0.05, **settings}, "namespaces": namespaces})
         limits = caches.exact
         self.oracle = Oracle()
         self.store = store or Store(InProcessChanges())
-        self.shared = SharedTier(self.store, limits)
+        self.shared = SharedTier(self.store, limits, stretch=stretch)
         self.errands = Errands(most=2)
         self.kept: list[tuple[Request, bytes]] = []
-        self.exact = ExactCache(caches, MemoryTier(limits.max_bytes), self.shared, self.errands, lambda *kept: self.kept.append(kept[:2]))
+        memory = MemoryTier(limits.max_bytes, stretch=stretch)
+        self.exact = ExactCache(caches, memory, self.shared, self.errands, lambda *kept: self.kept.append(kept[:2]))
         self.ledger: list[LedgerEntry] = []
         meter = LedgerMeter(self, [], anonymous_per_minute=0)
         cooldown = Cooldown(1000, 1.0, time.monotonic)
@@ -173,7 +175,8 @@ class House:
 
     async def ask(self, text: str = "Hi", *, streams: bool = False, **more: Any) -> tuple[Source, Json | list[Json]]:
         """Source and whole body, or chunks with the usage as the last one."""
-        facts = {"tenant": "acme", "operation": Operation.CHAT, "cache": "on", "namespace": "default", **more.pop("facts", {})}
+        usual = {"tenant": "acme", "operation": Operation.CHAT, "cache": "on", "namespace": "default", "mode": DEEP}
+        facts: dict[str, Any] = {**usual, **more.pop("facts", {})}
         task = asyncio.current_task()
         request = Request(
             id=new_id(),
@@ -184,6 +187,7 @@ class House:
             fingerprint="f",
             extras=Extras(cache=facts["cache"], namespace=facts["namespace"]),
             stream=streams,
+            mode=facts["mode"],
             started_ns=time.perf_counter_ns(),
             lifeline=Lifeline(task),
         )

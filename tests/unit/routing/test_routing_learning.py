@@ -103,7 +103,8 @@ class House:
         self.store = Moody(InProcessChanges())
         self.outcomes = InProcessOutcomes()
         dice = random.Random(1)  # noqa: S311 - nothing secret
-        self.book = OutcomeBook(self.outcomes, None, dice, max_remembered=100, max_pending=100, max_rows=100)  # type: ignore[arg-type]  # not asked
+        bounds = {"max_remembered": 100, "max_pending": 100, "max_rows": 100}
+        self.book = OutcomeBook(self.outcomes, None, embedder, {"auto": 1.0}, **bounds)  # type: ignore[arg-type]  # no ledger is asked
         costs = {"weak": 1, "strong": 10}
         exploration = Exploration(lambda model, _: costs[model], dice, share=share, microusd_per_day=usd * 1_000_000)
         learned = LearnedSettings.model_validate({"embed_timeout_s": 0.5, **settings})
@@ -129,7 +130,9 @@ def request(text: str, **more: Any) -> Request:
         "model": "auto",
     }
     ids: dict[str, Any] = {"id": new_id(), "started_ns": time.perf_counter_ns()}
-    return Request(**{**usual, **more}, **ids, operation=Operation.CHAT, lifeline=Lifeline(None))
+    return Request(
+        **{**usual, **more}, **ids, operation=Operation.CHAT, lifeline=Lifeline(None), choice=SimpleNamespace(router="auto", checks=())
+    )
 
 
 async def test_what_was_learnt_decides(artefact: bytes) -> None:

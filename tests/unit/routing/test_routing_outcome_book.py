@@ -1,7 +1,6 @@
 """What becomes of outcomes on their way to the store."""
 
 import asyncio
-import random
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,10 +11,13 @@ from uuid import UUID
 
 import pytest
 
-from farthing.errors import InvalidRequest, NotFound, Unavailable
+from farthing.errors import InvalidRequest, NotFound, Overloaded, Unavailable
 from farthing.inprocess.routers import InProcessOutcomes
+from farthing.ports import Encoded
+from farthing.routing.learned.features import features_of
 from farthing.routing.outcome_book import OutcomeBook
 from farthing.testing.stores import Clock, ledger_entry
+from farthing.testing.words import WordEmbedder
 from farthing.types import Extras, Json, LedgerEntry, Lifeline, Operation, Outcome, Principal, Request, new_id, utc_now
 
 
@@ -49,19 +51,33 @@ class Moody(InProcessOutcomes):
         return (await self.latest(router=None, tenant=None, limit=100))[::-1]
 
 
+class Busy(WordEmbedder):
+    """An embedder that may have no time."""
+
+    busy = False
+
+    async def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        if self.busy:
+            raise Overloaded("busy")
+        return await super().encode(texts)
+
+
 class House:
     """A book, and what it writes to."""
 
-    def __init__(self, **bounds: int) -> None:
+    def __init__(self, sample: float = 1.0, **bounds: int) -> None:
         self.clock = Clock(utc_now())
         self.store = Moody()
         self.records = Records()
         usual = {"max_remembered": 100, "max_pending": 100, "max_rows": 100}
-        dice = random.Random(1)  # noqa: S311 - nothing secret
-        self.book = OutcomeBook(self.store, self.records, dice, clock=self.clock, **{**usual, **bounds})
+        self.embedder = Busy()
+        samples = {"auto": sample}
+        self.book = OutcomeBook(self.store, self.records, self.embedder, samples, clock=self.clock, **{**usual, **bounds})
 
-    def ask(self, sample: float = 1.0, explored: str | None = None, checks: Sequence[str] = (), **more: Any) -> Request:
-        """A request whose prompt was read."""
+    def ask(
+        self, explored: str | None = None, checks: Sequence[str] = (), router: str | None = "auto", *, read: bool = True, **more: Any
+    ) -> Request:
+        """A request, and whether its prompt was read."""
         body: Json = {"model": "auto", "messages": [{"role": "user", "content": "hi"}], **more.pop("body", {})}
         usual: dict[str, Any] = {"principal": Principal(key_id=UUID(int=1), tenant="acme"), "extras": Extras(user="ann")}
         request = Request(
@@ -72,9 +88,10 @@ class House:
             body=body,
             started_ns=time.perf_counter_ns(),
             lifeline=Lifeline(None),
-            choice=SimpleNamespace(checks=[SimpleNamespace(name=name) for name in checks]),
+            choice=SimpleNamespace(router=router, checks=[SimpleNamespace(name=name) for name in checks]),
         )
-        self.book.note(request, "auto", b"\x01\x02", "e1", (0.5,), sample=sample, explored=explored)
+        if read:
+            self.book.note(request, "auto", b"\x01\x02", (0.5,), explored=explored)
         return request
 
     def answered(self, request: Request, model: str | None, **more: Any) -> None:
@@ -94,7 +111,7 @@ async def test_what_checks_say_is_written_with_the_prompts_numbers() -> None:
     assert (weak.model, weak.score, weak.by, weak.explored) == ("weak", 0.0, "check", False)
     assert (strong.model, strong.score, strong.by, strong.explored) == ("strong", 1.0, "check", True)
     assert (weak.tenant, weak.user_id, weak.router, weak.request_id) == ("acme", "ann", "auto", request.id)
-    assert (weak.vector, weak.embedder, weak.features, weak.at) == (b"\x01\x02", "e1", (0.5,), house.clock.now)
+    assert (weak.vector, weak.embedder, weak.features, weak.at) == (b"\x01\x02", house.embedder.version, (0.5,), house.clock.now)
     assert house.book.pending == 0
 
 
@@ -109,18 +126,50 @@ async def test_a_judges_word_is_told_from_a_checks(checks: tuple[str, ...], said
     assert [one.by for one in await house.store.all()] == [by]
 
 
-async def test_nothing_is_kept_of_whom_it_was_not_read_or_who_wants_nothing_kept_or_was_not_drawn() -> None:
+async def test_a_prompt_that_nobody_has_read_yet_is_read_in_the_background() -> None:
+    """So that cascades teach before anything has been learnt."""
     house = House()
-    stranger = house.ask()
-    house.book._noted.clear()
-    for request in (stranger, house.ask(extras=Extras(store=False)), house.ask(body={"store": False}), house.ask(sample=0)):
-        house.book.checked(request, "weak", "passed")
+    requests = [house.ask(read=False, body={"messages": [{"role": "user", "content": text}]}) for text in ("one", "two", "one")]
+    for request in requests:
+        house.book.checked(request, "weak", "failed:schema")
+        house.book.checked(request, "strong", "passed")
+    house.embedder.busy = True
+    with pytest.raises(Overloaded):
+        await house.book.drain()
+    assert house.book.pending == 6
+    house.embedder.busy = False
+    await house.book.drain()
+    found = await house.store.all()
+    assert {one.vector for one in found} == {house.embedder.encoded(text).vector for text in ("one", "two")}
+    assert {(one.request_id, one.model, one.score) for one in found} == {
+        (request.id, model, score) for request in requests for model, score in (("weak", 0.0), ("strong", 1.0))
+    }
+    assert all(one.features == features_of(request.body) for one in found for request in requests if request.id == one.request_id)
+    house.answered(requests[1], "strong")
+    assert (await house.book.hear("acme", requests[1].id, 0.5, "thumb"))["model"] == "strong"
+
+
+async def test_nothing_is_kept_of_other_routers_or_of_who_wants_nothing_kept_or_said_nothing() -> None:
+    house = House()
+    for read in (True, False):
+        for request in (
+            house.ask(read=read, router=None),
+            house.ask(read=read, router="other"),
+            house.ask(read=read, extras=Extras(store=False)),
+            house.ask(read=read, body={"store": False}),
+        ):
+            house.book.checked(request, "weak", "passed")
+    house.book.checked(house.ask(read=False, body={"messages": [{"role": "user", "content": " "}]}), "weak", "passed")
     assert house.book.pending == 0
+    request = house.ask(extras=Extras(store=False))
+    house.answered(request, "weak")
+    with pytest.raises(NotFound):
+        await house.book.hear("acme", request.id, 1.0, "thumb")
 
 
 async def test_about_the_sampled_share_is_kept_and_of_a_request_all_or_nothing() -> None:
-    house = House(max_remembered=2000, max_pending=5000, max_rows=5000)
-    for request in [house.ask(sample=0.25) for _ in range(2000)]:
+    house = House(sample=0.25, max_remembered=2000, max_pending=5000, max_rows=5000)
+    for request in [house.ask() for _ in range(2000)]:
         house.book.checked(request, "weak", "failed:x")
         house.book.checked(request, "strong", "passed")
     assert 800 < house.book.pending < 1200
@@ -129,21 +178,32 @@ async def test_about_the_sampled_share_is_kept_and_of_a_request_all_or_nothing()
     assert len({one.request_id for one in kept}) * 2 == len(kept)
 
 
+@pytest.mark.parametrize(("sample", "kept"), [(0.0, 0), (1.0, 500)])
+async def test_all_or_nothing_may_be_kept(sample: float, kept: int) -> None:
+    house = House(sample=sample, max_remembered=500, max_pending=500)
+    for request in [house.ask() for _ in range(500)]:
+        house.book.checked(request, "weak", "passed")
+    assert house.book.pending == kept
+
+
 async def test_too_many_are_dropped_and_counted_and_old_prompts_are_forgotten() -> None:
     house = House(max_remembered=3, max_pending=2)
     requests = [house.ask() for _ in range(4)]
-    for request in requests:
+    for request in requests[1:]:
         house.book.checked(request, "weak", "passed")
     assert (house.book.pending, house.book.dropped) == (2, 1)
     await house.book.drain()
     assert {one.request_id for one in await house.store.all()} == {requests[1].id, requests[2].id}
+    house.answered(requests[0], "weak")
+    with pytest.raises(NotFound):
+        await house.book.hear("acme", requests[0].id, 1.0, "thumb")
 
 
 async def test_what_the_store_cannot_take_now_waits_and_what_it_never_takes_is_dropped() -> None:
     house = House()
     house.store.away = True
     for model in ("weak", "unfit", "strong"):
-        house.book.saw(house.ask(), model, 0.5, "check")
+        house.book.checked(house.ask(), model, "passed")
     with pytest.raises(Unavailable):
         await house.book.drain()
     assert (house.book.pending, house.book.dropped) == (3, 0)
@@ -156,7 +216,7 @@ async def test_what_the_store_cannot_take_now_waits_and_what_it_never_takes_is_d
 async def test_what_comes_is_written_in_the_background() -> None:
     house = House()
     running = [asyncio.create_task(house.book.run()), asyncio.create_task(house.book.prune())]
-    house.book.saw(house.ask(), "weak", 1.0, "check")
+    house.book.checked(house.ask(), "weak", "passed")
     async with asyncio.timeout(5):
         while not await house.store.all():  # noqa: ASYNC110 - the store does not tell
             await asyncio.sleep(0.01)
@@ -167,8 +227,8 @@ async def test_what_comes_is_written_in_the_background() -> None:
 
 
 async def test_a_person_is_heard_about_the_model_that_answered() -> None:
-    house = House()
-    request = house.ask(sample=0)  # people are always heard
+    house = House(sample=0)  # people are always heard
+    request = house.ask()
     house.answered(request, "weak", final=False)
     house.answered(request, "strong")
     said = await house.book.hear("acme", request.id, 0.25, "thumb")
