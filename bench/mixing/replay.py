@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -70,9 +71,13 @@ class Workload:
 
     def least_kept(self, first: Flags, rejected: Flags) -> float:
         """A one-sided 90% lower bound of `kept`, by bootstrap over questions."""
-        correct = np.where(first & ~rejected, self.weak, self.strong)
-        drawn = np.random.default_rng(1).poisson(1.0, (_RESAMPLES, len(correct)))
-        return float(np.quantile((drawn @ correct) / np.maximum(drawn @ self.strong, 1), _BOUND))
+        correct = np.where(first & ~rejected, self.weak, self.strong).astype(np.float32)
+        return float(np.quantile((self._drawn @ correct) / np.maximum(self._drawn @ self.strong.astype(np.float32), 1), _BOUND))
+
+    @cached_property
+    def _drawn(self) -> NDArray[np.float32]:
+        """How often each question is in each resample (Poisson)."""
+        return np.random.default_rng(1).poisson(1.0, (_RESAMPLES, len(self.questions))).astype(np.float32)
 
 
 def _bills(price: Price, tokens: Sequence[int], answer: int) -> NDArray[np.int64]:
