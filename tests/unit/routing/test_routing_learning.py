@@ -273,6 +273,14 @@ async def test_explored_requests_say_so_and_their_outcomes_too(artefact: bytes) 
     assert (house.learned.explored, house.learned.decided) == (1, 1)
 
 
+async def test_a_request_that_is_only_asked_about_leaves_no_trace(artefact: bytes) -> None:
+    house = House(share=1.0)
+    await house.promote(artefact)
+    asked = request(f"{_EASY[0]} tea and iron", extras=Extras(dry_run=True))
+    assert (await house.learned.choose("auto", asked, 0.95))[0] == "weak"
+    assert (house.learned.decided, house.learned.explored, house.book.pending, len(house.book._noted)) == (0, 0, 0, 0)
+
+
 async def test_without_an_allowance_only_what_is_cheaper_is_explored(artefact: bytes) -> None:
     house = House(share=1.0, usd=0)
     await house.promote(artefact)
@@ -286,7 +294,7 @@ async def test_what_a_request_without_a_decision_was_like_can_be_learnt_from(art
     asked = request("Wie spät ist es gerade, und warum fragst du mich das schon wieder?")
     await house.learned.choose("auto", asked, 0.95)
     house.book.checked(asked, "strong", "passed")
-    assert house.book.pending == 1
+    assert house.book.pending == 2
 
 
 @pytest.mark.parametrize(
