@@ -135,7 +135,7 @@ def test_a_cascade_and_people_teach_a_router(school: Installation, up: ScriptedU
 
     erased = _admin(school, "DELETE", "/tenants/teachers/users/ann/data").json()
     assert erased["deleted"]["outcomes"] == 30
-    _admin(school, "POST", "/routers/verdicts", verdict)
+    assert _admin(school, "POST", "/routers/verdicts", verdict).status_code == 404
     left = query(school, "SELECT 1 FROM farthing.outcomes WHERE tenant = 'teachers'")
     assert left == [], "what was asked before is not stored afterwards"
 
