@@ -11,8 +11,9 @@ install: .venv/.runtime
 up: .venv/.runtime
 	.venv/bin/farthing up
 
+# One thread for numpy: where tests share the cores, more wait for each other busily, and training takes 100 times as long.
 test: .venv/.dev
-	.venv/bin/python -m pytest $(ARGS)
+	OPENBLAS_NUM_THREADS=1 .venv/bin/python -m pytest $(ARGS)
 
 lint: .venv/.dev
 	.venv/bin/ruff check

@@ -61,8 +61,8 @@ def asking(text: str) -> Request:
     )
 
 
-async def stored(tenant: str, key: bytes) -> Entry:
-    del tenant, key
+async def stored(tenant: str, key: bytes, stretch: float) -> Entry:
+    del tenant, key, stretch
     return ENTRY
 
 

@@ -175,7 +175,7 @@ class Farthing:
     def _gateway(self) -> Gateway:
         settings, meter, catalogue = self._settings, self._meter, self._catalogue
         gate = Gate(max_held_bytes=settings.routing.max_held_bytes, timeout_s=settings.routing.checks_timeout_s)
-        free_model, observed = partial(_free_model, settings.budgets), self._learning.checked
+        free_model, observed = partial(_free_model, settings.budgets), self._learning.book.checked
         dispatch = self._dispatch = Dispatch(catalogue, meter, self._purse, free_model, gate=gate, observed=observed)
         prompts = Prompts(settings.prompts)
         recorder = Recorder(self._policies, self._transcripts)
@@ -285,6 +285,7 @@ class Farthing:
         counter(names.RETENTION_STORED, "Transcripts that were stored.", lambda: self._transcripts.stored)
         counter(names.RETENTION_DROPPED, "Transcripts for which there was no room, or no database.", lambda: self._transcripts.dropped)
         counter(names.RETENTION_PRUNED, "Transcripts that expired or were too many.", lambda: self._transcripts.pruned)
+        counter(names.CLOUDWATCH_FAILED, "Times that CloudWatch could not be told what is spent.", lambda: self._cloudwatch.failed)
         gauge(names.IN_FLIGHT, "Requests under way.", lambda: self.asgi.in_flight)
         gauge(names.UPSTREAM_CONNECTIONS, "Sockets to providers.", self._upstream_connections)
         self._register_limits()

@@ -14,16 +14,16 @@ from farthing.routing.exploration import Estimate, Exploration
 from farthing.routing.learning import Learned, Student, facts_of, fitting
 from farthing.routing.outcome_book import OutcomeBook
 from farthing.settings import Settings
+from farthing.spend.prices import cost
 from farthing.telemetry import instruments as names
 from farthing.telemetry.metrics import Metrics
-from farthing.types import Json, Request
+from farthing.types import Json, Request, Usage
 
 _MICROUSD = 1_000_000
-_MILLION = 1_000_000
 
 
 class Learning:
-    """`learned` is what the route stage asks, `book` what checks and people tell. `routers` are the names of those that can learn."""
+    """`learned` is what the route stage asks, `book` what checks and people tell. `routers` are those that can learn, with their models."""
 
     def __init__(self, settings: Settings, stores: Stores, embedder: Embedder | None, catalogue: Catalogue) -> None:
         rng = random.Random()  # noqa: S311 - nothing secret
@@ -31,18 +31,18 @@ class Learning:
         estimate = partial(_cost, catalogue, settings.budgets.assumed_output_tokens)
         students = {name: self._student(settings, name, estimate, rng) for name in learners}
         sections = learners.values()
-        self.routers = tuple(learners)
+        self.routers = {name: tuple(settings.routing.routers[name].models) for name in learners}
         self.book = OutcomeBook(
             stores.outcomes,
             stores.requests,
-            rng,
+            embedder,
+            {name: one.sample for name, one in learners.items()},
             max_remembered=sum(one.max_remembered for one in sections),
             max_pending=sum(one.max_pending for one in sections),
             max_rows=sum(one.max_outcomes for one in sections),
         )
         self.learned = Learned(stores.routers, embedder, students, self.book, refresh_s=settings.keys.refresh_s)
         self._embedder = embedder
-        self._settings = settings
 
     @staticmethod
     def _student(settings: Settings, name: str, estimate: Estimate, rng: random.Random) -> Student:
@@ -54,13 +54,7 @@ class Learning:
 
     def check(self, router: str, artefact: bytes) -> Json:
         """What is to be said of an artefact for a router. Raises `InvalidRequest` when it does not fit. Blocks: call it in a thread."""
-        models = self._settings.routing.routers[router].models
-        return facts_of(fitting(artefact, models, self._embedder.version if self._embedder is not None else None))
-
-    def checked(self, request: Request, model: str, checks: str) -> None:
-        """What the checks of a cascade said of a model's answer."""
-        if checks == "passed" or checks.startswith("failed:"):
-            self.book.saw(request, model, float(checks == "passed"), "judge" if checks == "failed:judge" else "check")
+        return facts_of(fitting(artefact, self.routers[router], self._embedder.version if self._embedder is not None else None))
 
     def start(self, background: Background) -> None:
         """Begin the background work; none where no router can learn."""
@@ -96,5 +90,5 @@ def _cost(catalogue: Catalogue, assumed_output: int, model: str, request: Reques
     if price.source == "none":
         return None
     most = request.body.get("max_completion_tokens") or request.body.get("max_tokens")
-    output = min(most, assumed_output) if isinstance(most, int) and most > 0 else assumed_output
-    return (count_request(request.body) * price.input + output * price.output) // _MILLION
+    output = min(most, assumed_output) if type(most) is int and most > 0 else assumed_output
+    return 0 if price.free else cost(price, Usage(input=count_request(request.body), output=output))

@@ -99,10 +99,9 @@ class Generation:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "farthing.worker"),
                 stdin=asyncio.subprocess.PIPE,
-                env={
-                    "MALLOC_ARENA_MAX": "2",
-                    **os.environ,
-                },  # glibc gives each thread a heap of its own, which a worker's few threads do not need
+                # glibc gives each thread a heap of its own, which a worker's few threads do not need. Its matrices are small: threads for
+                # them would only wait for each other, and busily, wherever cores are taken.
+                env={"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1", **os.environ},
                 pass_fds=(self._listener.fileno(), said),
                 start_new_session=True,  # Ctrl-C in the terminal is for this process, which lets them drain
             )

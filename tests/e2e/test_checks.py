@@ -17,8 +17,10 @@ from conftest import scripted
 from inside import query, settled
 from openai import OpenAI
 
+from farthing.testing.echo import Received
 from farthing.testing.installation import Installation
 from farthing.testing.quality import bad_json, in_share, of_share, says
+from farthing.testing.replies import DONE, Reply, sse, usage_object
 from farthing.testing.upstream import ScriptedUpstream, serve_in_thread
 
 GOOD = '{"city": "Paris", "river": "Seine"}'
@@ -61,6 +63,7 @@ def checked(folders: Path, behind: ScriptedUpstream, library: Path) -> Iterator[
             "plain": routers({"kind": "empty"}, {"kind": "refusal"}, {"kind": "json_schema"}, {"kind": "truncated"}),
             "house": routers({"kind": "validator", "entry_point": "house:no_rivers", "timeout_s": 0.5, "name": "no-rivers"}),
             "judged": routers({"kind": "judge", "model": "critic", "min_score": 7}),
+            "sure": routers({"kind": "confidence", "min_mean": -1, "ask": True, "models": ["fast"]}),
             "bare": {"models": ["fast", "strong"], "cascade": {}},
         }
     }
@@ -161,6 +164,45 @@ def test_a_judge_is_asked_and_paid_for_under_its_own_purpose(checked: Installati
 def test_a_judge_that_talks_nonsense_lets_the_cheap_answer_pass(sdk: OpenAI, behind: ScriptedUpstream) -> None:
     behind.script("critic", says("3 or maybe 4"))
     assert ask(sdk, "judged").headers["x-farthing-model"] == "fast"
+
+
+def sure(logprob: float) -> Any:
+    """A model that is as sure of each token, and tells where it is asked."""
+
+    def answer(received: Received) -> Reply:
+        choice: Any = {"index": 0, "finish_reason": "stop", "logprobs": None}
+        if received.body.get("logprobs"):
+            choice["logprobs"] = {"content": [{"token": "Weak", "logprob": logprob, "bytes": None, "top_logprobs": []}], "refusal": None}
+        head = {"id": "chatcmpl-1", "created": 1, "model": "fast"}
+        if not received.body.get("stream"):
+            message = {"role": "assistant", "content": "Weak", "refusal": None}
+            return Reply(
+                json={**head, "object": "chat.completion", "choices": [{**choice, "message": message}], "usage": usage_object(1, 1)}
+            )
+        chunk = {**head, "object": "chat.completion.chunk", "choices": [{**choice, "delta": {"role": "assistant", "content": "Weak"}}]}
+        return Reply(parts=(sse(chunk), DONE))
+
+    return answer
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_model_that_was_unsure_is_not_believed_and_nobody_sees_what_it_was_asked_for(
+    sdk: OpenAI,
+    behind: ScriptedUpstream,
+    stream: bool,  # noqa: FBT001 - a table
+) -> None:
+    behind.script("fast", sure(-3.0))
+    assert ask(sdk, "sure", stream=stream).headers["x-farthing-model"] == "strong"
+    assert "logprobs" not in behind.of("strong")[-1].body
+    behind.script("fast", sure(-0.1))
+    raw = ask(sdk, "sure", stream=stream)
+    assert raw.headers["x-farthing-model"] == "fast"
+    assert behind.of("fast")[-1].body["logprobs"] is True
+    choices = [chunk.choices[0] for chunk in raw.parse() if chunk.choices] if stream else raw.parse().choices
+    assert [choice.logprobs for choice in choices] == [None] * len(choices)
+    raw = ask(sdk, "sure", stream=stream, logprobs=True)
+    choices = [chunk.choices[0] for chunk in raw.parse() if chunk.choices] if stream else raw.parse().choices
+    assert any(choice.logprobs and choice.logprobs.content for choice in choices), "who asked gets them"
 
 
 def test_a_request_may_bring_a_check(sdk: OpenAI) -> None:

@@ -228,9 +228,9 @@ def test_with_the_database_away_the_last_known_is_shown_and_nothing_is_written(m
 
 
 def test_the_command_line_shows_sets_pins_and_tells(modes: Outpost) -> None:
-    said = modes.cli("mode", "set", "SHALLOW", "--scope", "tier:free", "--reason", "a hard weekend").stdout
+    said = modes.cli("mode", "set", "SHALLOW", "--scope", "tier:free", "--reason", "[/b] a hard [red]weekend :smile:").stdout
     assert "tier:free" in said
-    assert "a hard weekend" in said
+    assert "[/b] a hard [red]weekend :smile:" in said
     pinned = json.loads(modes.cli("mode", "pin", "DEEP", "--scope", "tenant:acme", "--for", "2h", "--json").stdout)
     (pin,) = [one["pin"] for one in pinned["scopes"] if one["pin"]]
     assert pin["until"] > pin["since"]
@@ -258,3 +258,20 @@ def test_the_command_line_says_what_to_write_instead(modes: Outpost, arguments: 
     done = modes.cli("mode", *arguments, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert says in done.stderr
+
+
+def test_with_the_state_in_files_modes_are_set_while_the_database_is_away(
+    folders: Path, upstream: ScriptedUpstream, gateway: Installation
+) -> None:
+    with database_behind(gateway, "modes-in-files") as (proxy, url):
+        settings = scripted(upstream, server={"drain_s": 1}, config={"store": "file"})
+        with Outpost(folders / "modes-in-files", settings, gateway, url, "modes-in-files", workers=2) as running:
+            proxy.away()
+            assert admin(running, "GET", "/history")["data"] == []
+            done = admin(running, "PUT", "", {"mode": "SHALLOW", "reason": "the database is away"})
+            assert (done["version"], done["stale"]) == (1, False)
+            assert done["by"].startswith("operator:")
+            for _ in range(8):
+                assert mode_of(running, "total") == "SHALLOW", "whichever worker is asked"
+            assert admin(running, "GET", "/history")["data"][0]["reason"] == "the database is away"
+            assert (folders / "modes-in-files" / "data" / "config" / "modes.jsonl").exists()

@@ -42,6 +42,7 @@ def routed(folders: Path, upstream: ScriptedUpstream, lasting: Lasting) -> Insta
             "vectors": {**model("vectors", 1), "kind": "embeddings"},
         },
         "generate": {"model": "auto"},
+        "modes": {"ladder": {"DEEP": {}, "LOW": {"model": "small", "judge": False, "cascade": False}}},
         "routing": {
             "replace": {"large": "auto"},
             "routers": {
@@ -119,6 +120,9 @@ def test_who_asks_for_a_model_in_whose_place_a_router_stands_is_routed_unless_th
     assert where(client, "small", farthing={"route": "auto"}) == ("large", "default")
     headers = {"x-farthing-route": "off", "x-farthing-task-type": "summarize"}
     assert where(client, "large", extra_headers=headers) == ("large", "direct")
+    assert where(client, "auto", extra_headers={"x-farthing-route": '{"models": ["small"]}'}) == ("small", "default")
+    with pytest.raises(openai.BadRequestError, match="x-farthing-route is not JSON"):
+        where(client, "auto", extra_headers={"x-farthing-route": '{"models"'})
 
 
 def test_streams_are_routed_too(client: OpenAI, up: ScriptedUpstream) -> None:
@@ -256,6 +260,26 @@ def test_a_cascade_asks_the_next_model_when_the_answer_does_not_pass(client: Ope
     assert where(client, "tried", response_format={"type": "json_object"}) == ("small", "otherwise")
 
 
+def test_a_mode_holds_routers_and_models_under_its_ceiling(routed: Installation, up: ScriptedUpstream) -> None:
+    low = new_key(routed, "low")["key"]
+    routed.cli("mode", "pin", "LOW", "--scope", "tenant:low", "--for", "1h")
+    eventually(lambda: ask(routed, low, words(), model="small").headers["x-farthing-mode"] == "LOW", "the mode")
+    before = len(up.of("referee"))
+    found = {model: ask(routed, low, words(), model=model).headers for model in ("large", "auto", "judged", "tried", "small")}
+    assert {model: (headers["x-farthing-model"], headers["x-farthing-route"]) for model, headers in found.items()} == {
+        "large": ("small", "mode:LOW"),
+        "auto": ("small", "mode:LOW"),
+        "judged": ("small", "mode:LOW"),
+        "tried": ("small", "mode:LOW"),
+        "small": ("small", "direct"),
+    }
+    assert len(up.of("referee")) == before, "no judge is asked"
+    strict = new_key(routed, "low", models=["large"])["key"]
+    assert ask(routed, strict, words(), model="large").headers["x-farthing-model"] == "large", "it may use no other"
+    explained = json.loads(routed.cli("route", "explain", "Hi", "--model", "judged", "--tenant", "low", "--json").stdout.splitlines()[-1])
+    assert (explained["mode"], explained["models"]) == ("LOW", ["small"])
+
+
 def test_explain_says_what_would_be_done_and_asks_nobody(routed: Installation, up: ScriptedUpstream) -> None:
     before = up.received
 
@@ -271,13 +295,19 @@ def test_explain_says_what_would_be_done_and_asks_nobody(routed: Installation, u
     judged = explained("Hi", "--model", "judged")
     assert (judged["models"], judged["judge"]["classes"]) == (None, {"1": ["small"], "2": ["large"]})
     assert judged["judge"]["question"]["messages"][1]["content"] == "<request>\nHi\n</request>"
-    low = explained("Hi", "--model", "judged", "--mode", "SHALLOW")
-    assert (low["models"], low["route"]) == (["small"], "mode:SHALLOW")
+    low = explained("Hi", "--model", "judged", "--mode", "LOW")
+    assert (low["models"], low["route"]) == (["small"], "mode:LOW")
     assert up.received == before
     up.script("referee", EASY)
     asked = explained(words(), "--model", "judged", "--ask")
     assert (asked["models"], asked["route"]) == (["small"], "judge:1")
     assert up.received == before + 1
+
+
+def test_the_list_of_models_names_the_routers(routed: Installation) -> None:
+    found = json.loads(routed.cli("models", "--json").stdout.splitlines()[-1])
+    assert {"name": "auto", "models": ["small", "large"]} in found["routers"]
+    assert "judged" in routed.cli("models").stdout
 
 
 def test_explain_in_words_names_the_rule_and_the_condition(routed: Installation) -> None:
@@ -286,7 +316,7 @@ def test_explain_in_words_names_the_rule_and_the_condition(routed: Installation)
     assert "default: large" in said
     for arguments, complaint in (
         (("--model", "atuo"), "'atuo' does not exist"),
-        (("--mode", "SHALOW"), "there is no mode 'SHALOW'"),
+        (("--mode", "LWO"), "there is no mode 'LWO'"),
         (("--at", "yesterday"), "at"),
         (("--model", "judged", "--quality", "0.5"), "no learned part"),
     ):

@@ -8,7 +8,8 @@ Environment:
     APPLICATION_ID, ENVIRONMENT_ID, PROFILE_ID, PROFILE_NAME, STRATEGY_ID   of AppConfig
     TOPIC_ARN   of the topic that alone is listened to
     OK_MODE     the mode while no alarm is on, the best one: DEEP
-    ALARMS      JSON: the mode while an alarm is on, by the alarm's ARN; the one named last is the worst
+    ALARMS      JSON: the mode while an alarm is on, by the alarm's name; the one named last is the worst
+    ACCOUNT_ID  of the account whose alarms these are
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def handler(event: Any, context: object) -> Json:
 
 
 def alarm_in(record: Any, environ: Mapping[str, str], now: datetime) -> Json:
-    """`arn`, `state`, `at` and `why` of an alarm's message. Raises `NotForUsError` for anything else."""
+    """`name`, `state`, `at` and `why` of an alarm's message. Raises `NotForUsError` for anything else."""
     if not isinstance(record, dict) or record.get("EventSource") != "aws:sns" or not isinstance(record.get("Sns"), dict):
         raise NotForUsError("no message of SNS")
     if record["Sns"].get("TopicArn") != environ["TOPIC_ARN"]:
@@ -67,12 +68,19 @@ def alarm_in(record: Any, environ: Mapping[str, str], now: datetime) -> Json:
         message = json.loads(text)
     except (ValueError, RecursionError):
         raise NotForUsError("no JSON") from None
-    if not isinstance(message, dict) or message.get("AlarmArn") not in json.loads(environ["ALARMS"]):
+    if not isinstance(message, dict) or not _is_ours(message, environ):
         raise NotForUsError("no alarm of ours")
     state = message.get("NewStateValue")
     if state not in ("ALARM", "OK"):  # without data nobody knows: the mode stays
         raise NotForUsError(f"nothing follows from the state {str(state)[:32]}")
-    return {"arn": message["AlarmArn"], "state": state, "at": _instant(message.get("StateChangeTime"), now), "why": _reason(message)}
+    return {"name": message["AlarmName"], "state": state, "at": _instant(message.get("StateChangeTime"), now), "why": _reason(message)}
+
+
+def _is_ours(message: Json, environ: Mapping[str, str]) -> bool:
+    name, account, arn = message.get("AlarmName"), message.get("AWSAccountId"), message.get("AlarmArn")
+    if not isinstance(name, str) or name not in json.loads(environ["ALARMS"]) or account != environ["ACCOUNT_ID"]:
+        return False
+    return arn is None or str(arn).endswith(f":{account}:alarm:{name}")
 
 
 def _instant(text: Any, now: datetime) -> datetime:
@@ -95,11 +103,11 @@ def document_after(before: Json, alarm: Json, environ: Mapping[str, str]) -> Jso
     """The document once an alarm has changed; None when it was known to have changed since, or to have changed so."""
     modes: dict[str, str] = json.loads(environ["ALARMS"])
     states = before.get("alarms")
-    known = {arn: one for arn, one in states.items() if arn in modes} if isinstance(states, dict) else {}
-    if (since := _since(known.get(alarm["arn"]))) is not None and since >= alarm["at"]:
+    known = {name: one for name, one in states.items() if name in modes} if isinstance(states, dict) else {}
+    if (since := _since(known.get(alarm["name"]))) is not None and since >= alarm["at"]:
         return None
-    known[alarm["arn"]] = {"state": alarm["state"], "at": alarm["at"].isoformat()}
-    on = [mode for arn, mode in modes.items() if isinstance(known.get(arn), dict) and known[arn].get("state") == "ALARM"]
+    known[alarm["name"]] = {"state": alarm["state"], "at": alarm["at"].isoformat()}
+    on = [mode for name, mode in modes.items() if isinstance(known.get(name), dict) and known[name].get("state") == "ALARM"]
     return {**before, _FLAG: on[-1] if on else environ["OK_MODE"], "alarms": known}
 
 

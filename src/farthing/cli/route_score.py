@@ -20,14 +20,14 @@ from farthing.routing.learned.model import LearnedModel
 from farthing.routing.learned.outcomes import FEWEST_ROWS, MOST_ROWS, Row, table_of
 from farthing.routing.learned.prompt import text_of_prompt
 from farthing.routing.learned.scoring import Scored, Target, cross_validated, report, seen, whole_table
-from farthing.routing.learned.training import metrics, trained_on
+from farthing.routing.learned.training import trained_on
 from farthing.types import Json
 
-_SHAPES = "{prompt, weak, strong}, or {prompt, outcomes: {MODEL: score}}, scores being 0 (useless) to 1"
+SHAPES = "{prompt, weak, strong}, or {prompt, outcomes: {MODEL: score}}, scores being 0 (useless) to 1"
 _FIELDS = {"outcomes": ("prompt", "outcomes"), "prompt": ("prompt", "weak", "strong")}
 _CHEAP = 0.1
 
-TrainOption = Annotated[Path, typer.Option("--train", help=f"Rows to learn from, plain or gzipped JSON lines: {_SHAPES}.")]
+TrainOption = Annotated[Path, typer.Option("--train", help=f"Rows to learn from, plain or gzipped JSON lines: {SHAPES}.")]
 ModelsOption = Annotated[
     str | None, typer.Option(help="The models, weakest and cheapest first, by commas. For weak/strong rows: what these two are called.")
 ]
@@ -35,7 +35,7 @@ SeedOption = Annotated[int, typer.Option(help="Of folds and resamples.", min=0)]
 
 
 def score(
-    train: Annotated[Path | None, typer.Option(help=f"Rows to learn from, plain or gzipped JSON lines: {_SHAPES}.")] = None,
+    train: Annotated[Path | None, typer.Option(help=f"Rows to learn from, plain or gzipped JSON lines: {SHAPES}.")] = None,
     test: Annotated[Path | None, typer.Option(help="Rows to score on. The training rows, cross-validated, unless given.")] = None,
     model: Annotated[Path | None, typer.Option(help="A trained router (see `farthing route train`) instead of rows to learn from.")] = None,
     models: ModelsOption = None,
@@ -50,11 +50,11 @@ def score(
     head: dict[str, Any]
     if model is not None and test is not None:
         router = LearnedModel.load(_bytes(model), VERSION)
-        names = _names(models) or router.models
+        names = names_of(models) or router.models
         if set(names) != set(router.models):
             raise InvalidRequest(f"{model} was trained for {', '.join(router.models)}, not for {', '.join(names)}.")
         target = _target(router.models, quality, price_ratio, prices)
-        scored = seen(router, whole_table(_rows(_read(test), router.models), router.models), router.table, quality)
+        scored = seen(router, whole_table(rows_of(read_scores(test), router.models), router.models), router.table, quality)
         head = {"n_train": len(router.table.vectors), "models": list(router.models), "cross_validated": False}
     else:
         assert train is not None
@@ -65,42 +65,24 @@ def score(
 def _trained_and_scored(
     train: Path, test: Path | None, models: str | None, wanted: tuple[float, float, str | None], seed: int
 ) -> tuple[Scored, Target, dict[str, Any]]:
-    read, unseen = _read(train), _read(test) if test is not None else None
-    names = _names(models) or _by_score(read)
+    read, unseen = read_scores(train), read_scores(test) if test is not None else None
+    names = names_of(models) or by_score(read)
     quality = wanted[0]
     target = _target(names, *wanted)
-    rows = _rows(read, names)
+    rows = rows_of(read, names)
     if unseen is None:
         table = whole_table(rows, names, fewest=FEWEST_ROWS)
         scored = cross_validated(table, names, embedder=VERSION, quality=quality, seed=seed)
     else:
         table = table_of(rows, names, seed)
-        tested = whole_table(_rows(unseen, names), names)
+        tested = whole_table(rows_of(unseen, names), names)
         scored = seen(trained_on(table, names, embedder=VERSION, seed=seed).model, tested, table, quality)
     return scored, target, {"n_train": len(table.vectors), "models": list(names), "cross_validated": unseen is None}
 
 
-def train_command(
-    train: TrainOption,
-    out: Annotated[Path, typer.Option(help="Where the trained router is written.")],
-    models: ModelsOption = None,
-    seed: SeedOption = 1,
-) -> None:
-    """Train a router on your own rows and write it to a file. Prints what is to be expected of it, cross-validated, as one JSON object."""
-    read = _read(train)
-    names = _names(models) or _by_score(read)
-    trained = trained_on(table_of(_rows(read, names), names, seed), names, embedder=VERSION, seed=seed)
-    data = trained.model.dump()
-    try:
-        out.write_bytes(data)
-    except OSError as error:
-        raise InvalidRequest(f"{out} cannot be written: {error}") from None
-    print(json.dumps({**metrics(trained, seed), "out": str(out), "bytes": len(data)}))
-
-
-def _read(path: Path) -> list[tuple[str, dict[str, float]]]:
+def read_scores(path: Path) -> list[tuple[str, dict[str, float]]]:
     """Prompts and scores. Of too many rows a sample: always the same one, whatever their order."""
-    found = [_row(path, number, row) for number, row in numbered_rows(path, _SHAPES, _FIELDS)]
+    found = [_row(path, number, row) for number, row in numbered_rows(path, SHAPES, _FIELDS)]
     if len(found) > MOST_ROWS:
         found.sort(key=lambda pair: hashlib.blake2b(pair[0].encode("utf-8", "replace"), digest_size=16).digest())
     return found[:MOST_ROWS]
@@ -109,10 +91,10 @@ def _read(path: Path) -> list[tuple[str, dict[str, float]]]:
 def _row(path: Path, number: int, row: dict[str, Any]) -> tuple[str, dict[str, float]]:
     prompt = row.get("prompt")
     if not isinstance(prompt, str):
-        raise InvalidRequest(f"{path}, line {number}: the prompt must be a text; rows are {_SHAPES}")
+        raise InvalidRequest(f"{path}, line {number}: the prompt must be a text; rows are {SHAPES}")
     outcomes = row["outcomes"] if "outcomes" in row else {name: row[name] for name in ("weak", "strong")}
     if not isinstance(outcomes, dict) or not all(map(_is_score, outcomes.values())):
-        raise InvalidRequest(f"{path}, line {number}: scores must be numbers from 0 to 1; rows are {_SHAPES}")
+        raise InvalidRequest(f"{path}, line {number}: scores must be numbers from 0 to 1; rows are {SHAPES}")
     return prompt, {name: float(value) for name, value in outcomes.items()}
 
 
@@ -120,7 +102,7 @@ def _is_score(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value) and 0 <= value <= 1
 
 
-def _rows(read: Sequence[tuple[str, dict[str, float]]], names: Sequence[str]) -> list[Row]:
+def rows_of(read: Sequence[tuple[str, dict[str, float]]], names: Sequence[str]) -> list[Row]:
     """With their embeddings. `weak` and `strong` get the names of the two models."""
     bodies: list[Json] = [{"messages": [{"role": "user", "content": prompt}]} for prompt, _ in read]
     called = dict(zip(("weak", "strong"), names, strict=True)) if len(names) == 2 else {}  # noqa: PLR2004 - these two
@@ -130,11 +112,12 @@ def _rows(read: Sequence[tuple[str, dict[str, float]]], names: Sequence[str]) ->
     ]
 
 
-def _names(models: str | None) -> tuple[str, ...]:
+def names_of(models: str | None) -> tuple[str, ...]:
+    """The models that are named; empty when none are."""
     return tuple(name.strip() for name in models.split(",") if name.strip()) if models is not None else ()
 
 
-def _by_score(read: Sequence[tuple[str, dict[str, float]]]) -> tuple[str, ...]:
+def by_score(read: Sequence[tuple[str, dict[str, float]]]) -> tuple[str, ...]:
     """`weak` and `strong`; other models by their mean scores."""
     sums: dict[str, tuple[float, int]] = {}
     for _, scores in read:

@@ -67,6 +67,15 @@ def routers_of(data: Path) -> list[dict[str, Any]]:
     return found
 
 
+def learner(data: Path, router: str) -> dict[str, Any]:
+    """A router that can learn. Raises `NotFound`."""
+    found = routers_of(data)
+    chosen = next((one for one in found if one["router"] == router and one["models"] is not None), None)
+    if chosen is None:
+        raise NotFound(_no_router(router, found))
+    return chosen
+
+
 def put_in_charge(data: Path, router: str, version: int | str | None) -> dict[str, Any]:
     """Promote a version of a router."""
     done: dict[str, Any] = call(data, "POST", f"{path_of(router)}/promote", {"version": version})

@@ -7,6 +7,7 @@ import difflib
 import random
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import zip_longest
 from typing import Annotated
 from uuid import UUID
 
@@ -222,7 +223,7 @@ class ModeDoors:
         known_parameters(request.query_params, "limit")
         limit = _number(request, "limit", 1, _MOST_VERSIONS) or _VERSIONS
         versions = await self._store.history(MODES, limit + 1)
-        pairs = zip(versions, [*versions[1:], None], strict=True)
+        pairs = zip_longest(versions, versions[1:])
         return json_response({"object": "list", "data": [version_json(one, before) for one, before in pairs][:limit]})
 
     def _mode(self, name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Final, Literal
 from uuid import UUID
 
@@ -54,14 +54,20 @@ class RouterOpinion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class RouterDoors:
-    """`names` are the routers of the settings that can learn."""
+    """`learners`: the routers of the settings that can learn, and the names of their candidates, the weakest first."""
 
     def __init__(
-        self, routers: RouterStore, outcomes: OutcomeStore, names: Sequence[str], check: Check, hear: Hear, settings: ServerSettings
+        self,
+        routers: RouterStore,
+        outcomes: OutcomeStore,
+        learners: Mapping[str, Sequence[str]],
+        check: Check,
+        hear: Hear,
+        settings: ServerSettings,
     ) -> None:
         self._routers = routers
         self._outcomes = outcomes
-        self._names = names
+        self._learners = learners
         self._check = check
         self._hear_of = hear
         self._settings = settings
@@ -80,7 +86,7 @@ class RouterDoors:
 
     async def _list(self, request: Request) -> Response:
         known_parameters(request.query_params)
-        versions: dict[str, list[RouterVersion]] = {name: [] for name in self._names}
+        versions: dict[str, list[RouterVersion]] = {name: [] for name in self._learners}
         for one in await self._routers.versions():
             versions.setdefault(one.router, []).append(one)
         data = [self._shown(name, some, await self._routers.promotions(name, _MOST_PROMOTIONS)) for name, some in versions.items()]
@@ -91,7 +97,7 @@ class RouterDoors:
         return {
             "object": "farthing.router",
             "router": name,
-            "in_settings": name in self._names,
+            "models": self._learners.get(name),
             "promoted": trail[-1],
             "previous": trail[-2:-1],
             "versions": [_version(one) for one in versions],
@@ -100,8 +106,8 @@ class RouterDoors:
 
     async def _add(self, request: Request) -> Response:
         name = request.path_params["name"]
-        if name not in self._names:
-            known = ", ".join(self._names) or "none"
+        if name not in self._learners:
+            known = ", ".join(self._learners) or "none"
             raise NotFound(f"no router {name[:128]!r} in the settings has a section `learned`; those that have: {known}", param="name")
         given = await body_of(request, NewVersion, self._settings, most=_MOST_BODY)
         if len(msgspec.json.encode(given.metrics)) > _MOST_METRICS:

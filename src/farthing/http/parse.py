@@ -171,7 +171,17 @@ _NO_EXTRAS = Extras()
 def _header_value(name: str, value: str) -> Any:
     if name == "tags":
         return [tag.strip() for tag in value.split(",")]
+    if name == "route" and value.startswith("{"):
+        return _route(value)
     return _SWITCHES.get(value.lower(), value) if name in {"dry_run", "memory", "knowledge", "store", "personal"} else value
+
+
+def _route(value: str) -> Json:
+    """Options in a header are JSON, as they would be in the body."""
+    try:
+        return _object(value.encode("latin-1"))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"the header x-farthing-route is not JSON: {error}", param="farthing.route") from None
 
 
 def _check(found: Extras) -> None:

@@ -14,6 +14,7 @@ from farthing.pipeline.stream import Fold, Replayed, has_content
 from farthing.pipeline.tokens import believed, estimate
 from farthing.ports import Call, Meter, Reservation
 from farthing.routing.catalogue import Deployment
+from farthing.routing.checks.confidence import without_logprobs
 from farthing.types import HEDGE_LOST, Answer, Attempt, Completion, Json, Operation, Price, Request, Source, Usage
 
 _encode = msgspec.json.Encoder().encode
@@ -42,14 +43,26 @@ class Running:
     """One attempt under way. `begin` first; then exactly one of `give`, `reject`, `lose` and `fail` records it.
 
     A stream that was begun is read on with `read`, or goes to the client as it comes: then it is recorded at its end.
+    `hides_logprobs`: a check wanted the log-probabilities that come with the answer, and the client did not ask for them.
     """
 
-    def __init__(self, meter: Meter, course: Course, deployment: Deployment, held: Reservation, route: str, body: Json) -> None:
+    def __init__(
+        self,
+        meter: Meter,
+        course: Course,
+        deployment: Deployment,
+        held: Reservation,
+        route: str,
+        body: Json,
+        *,
+        hides_logprobs: bool = False,
+    ) -> None:
         course.number += 1
         self.request = course.request
         self.deployment = deployment
         self.route = route
         self.sent = body
+        self._hides_logprobs = hides_logprobs
         self.fold = Fold()
         self.completion: Completion | None = None
         self.held: deque[Json | bytes] = deque()
@@ -97,7 +110,7 @@ class Running:
             async for chunk, usage in pairs:
                 self.usage = usage or self.usage
                 if chunk is not None:
-                    self.held.append(chunk)
+                    self.held.append(self.shown(chunk))
                     self.fold.add(chunk)
                     if has_content(chunk):
                         break
@@ -121,7 +134,7 @@ class Running:
             self.usage = usage or self.usage
             if chunk is not None:
                 self.fold.add(chunk)
-                return chunk
+                return self.shown(chunk)
         self.ended = True
         return None
 
@@ -139,6 +152,10 @@ class Running:
     def body(self) -> Json:
         """What of the answer is here, as a `chat.completion` object."""
         return self.fold.body(self.usage) if self.completion is None else self.completion.body
+
+    def shown(self, body: Json) -> Json:
+        """An answer, or a chunk of one, as the client is to see it."""
+        return without_logprobs(body) if self._hides_logprobs else body
 
     def give(self, checks: str | None, ending: Ending | None = None) -> Answer:
         """What goes to the client. Recorded now if all of it is here, else when it has ended; `ending` is asked before that."""
@@ -184,7 +201,7 @@ class Running:
         usage = self._used(may_bill=True)
         answer.usage = self.usage if self._reported else usage.as_openai()
         if complete:
-            answer.completion = Completion(body=self.fold.body(answer.usage))
+            answer.completion = Completion(body=self.shown(self.fold.body(answer.usage)))
         status, name = (200, None) if complete else _status_of(error, self.request.lifeline.cut_by)
         if isinstance(error, UpstreamError):
             self.deployment.cooldown.failed(error)
@@ -197,11 +214,13 @@ class Running:
         answer.cost_microusd, answer.saved_microusd = self._course.surplus + cost, saved - self._course.surplus
         if self.completion is None:
             answer.usage = self.usage if self._reported else usage.as_openai()
-            answer.completion = Completion(body=self.fold.body(answer.usage))
+            answer.completion = Completion(body=self.shown(self.fold.body(answer.usage)))
             answer.stream = Replayed(_chunks(self.held))
             return answer
         if self._reported is None:
             self.completion.body["usage"] = usage.as_openai()
+        if self._hides_logprobs:
+            self.completion = msgspec.structs.replace(self.completion, body=self.shown(self.completion.body))
         answer.body = _encode(self.completion.body)
         answer.completion = self.completion
         return answer
@@ -293,7 +312,7 @@ class _Relay:
                 attempt.usage = usage or attempt.usage
                 if chunk is not None:
                     attempt.fold.add(chunk)
-                    return chunk
+                    return attempt.shown(chunk)
             if self._ending is not None:
                 self._answer.checks = await self._ending()
         except BaseException as error:

@@ -16,6 +16,7 @@ from farthing.ports import Meter, Purse, Reservation
 from farthing.routing.attempt import Course, Running
 from farthing.routing.cascade import Cascade, Look, Observed
 from farthing.routing.catalogue import Catalogue, Deployment
+from farthing.routing.checks.placed import logprobs_wanted
 from farthing.routing.choice import Choice
 from farthing.routing.fitting import context_fallbacks, context_plan
 from farthing.routing.gate import Gate, Verdict
@@ -23,7 +24,7 @@ from farthing.routing.hedging import Hedge
 from farthing.routing.race import Prepared, Race
 from farthing.routing.shaping import body_for
 from farthing.routing.way import Way
-from farthing.types import ANSWER, Answer, Json, Request
+from farthing.types import ANSWER, Answer, Request
 
 FreeModel = Callable[[FarthingError], str | None]
 _NOTHING_SAID = Verdict()
@@ -82,7 +83,7 @@ class Dispatch:
         while True:
             deployment, held = await self._reserve(request, way, spare=spare)
             request.recorded = True
-            attempt = Running(self._meter, course, deployment, held, way.step(deployment), self._body(request, deployment))
+            attempt = self._running(course, deployment, held, way.step(deployment))
             try:
                 if hedge is None:
                     await attempt.begin(last=last and not way.left)
@@ -113,8 +114,14 @@ class Dispatch:
             route = "context" if changed else route
         return Way(name, route, self._catalogue.plan(name))
 
-    def _body(self, request: Request, deployment: Deployment) -> Json:
-        return body_for(request, self._catalogue.get(deployment.model), deployment)
+    def _running(self, course: Course, deployment: Deployment, held: Reservation, route: str) -> Running:
+        """An attempt that sends what this model understands, and asks for what the checks want to know of it."""
+        request = course.request
+        body = body_for(request, self._catalogue.get(deployment.model), deployment)
+        choice: Choice | None = request.choice
+        if choice is None or body.get("logprobs") is True or not logprobs_wanted(choice.checks, deployment.model):
+            return Running(self._meter, course, deployment, held, route, body)
+        return Running(self._meter, course, deployment, held, route, {**body, "logprobs": True}, hides_logprobs=True)
 
     async def _reserve(self, request: Request, way: Way, *, spare: bool) -> tuple[Deployment, Reservation]:
         """The next deployment that there is leave to spend for, or one that costs nothing where no money is left."""
@@ -146,10 +153,14 @@ class Dispatch:
         return hedge
 
     async def _rival(self, course: Course, way: Way, deployment: Deployment, hedge: Hedge) -> Prepared | None:
-        """A second attempt beside one at `deployment`, by what is next on the way; None when there is none that may be made."""
+        """A second attempt beside one at `deployment`, by the next of the same model; None when there is none that may be made.
+
+        Another model, a fallback, would win whenever it is the faster one, which is not what it is there for.
+        """
         request = course.request
-        ready = [one for one in way.left if not one.cooldown.active] if way.left else [deployment] if hedge.same else []
-        other = ready[0] if ready else None
+        others = [one for one in way.left if one.model == deployment.model]
+        ready = [one for one in others if not one.cooldown.active]
+        other = ready[0] if ready else deployment if hedge.same and not others else None
         if other is None or not hedge.allowance.take():
             return None
         try:
@@ -158,10 +169,10 @@ class Dispatch:
             return None
 
         def begin() -> Running:
-            if way.left:
+            if other is not deployment:
                 way.left.remove(other)
             self.hedged += 1
-            return Running(self._meter, course, other, held, "hedge", self._body(request, other))
+            return self._running(course, other, held, "hedge")
 
         return held, begin
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 from farthing.errors import InvalidRequest
 from farthing.routing.catalogue import Catalogue
-from farthing.routing.fitting import fits
 from farthing.routing.options import PARAM
 from farthing.routing.reading import Reading
 from farthing.routing.routers import Route
@@ -66,4 +65,5 @@ class Estimates:
 
     def fits(self, model: str, reading: Reading) -> bool:
         """Whether the request seems to fit into a model's context. One whose context is not known takes everything."""
-        return fits(self._catalogue.get(model), reading.request.body)
+        room = self._catalogue.get(model).context_tokens
+        return room is None or reading.needed <= room

@@ -15,7 +15,7 @@ _PERFECT = 1.0
 class Examples(msgspec.Struct, frozen=True, kw_only=True):
     """`complete` are pairs of a request's last outcome (for its vector) and every model's score, oldest request first.
 
-    `incomplete` counts requests of which too little is known, `foreign` those read by another embedder.
+    `incomplete` counts requests of which too little is known, `foreign` those read by another embedder or for other features.
     """
 
     complete: list[tuple[Outcome, dict[str, float]]]
@@ -23,8 +23,8 @@ class Examples(msgspec.Struct, frozen=True, kw_only=True):
     foreign: int
 
 
-def examples_of(outcomes: Iterable[Outcome], models: Sequence[str], embedder: str) -> Examples:
-    """What can be learnt about `models`, the weakest first, from outcomes of one embedder's vectors.
+def examples_of(outcomes: Iterable[Outcome], models: Sequence[str], embedder: str, *, features: int) -> Examples:
+    """What can be learnt about `models`, the weakest first, from outcomes of one embedder's vectors and so many `features`.
 
     Where a model was as good as can be, a stronger one that was not asked is taken to be, too: that is what it is stronger for. Nothing
     else is made up: a request of which another model's score is missing is left out.
@@ -33,13 +33,13 @@ def examples_of(outcomes: Iterable[Outcome], models: Sequence[str], embedder: st
     foreign: set[tuple[str, UUID]] = set()
     for one in outcomes:
         place = (one.tenant, one.request_id)
-        if one.embedder != embedder:
+        if one.embedder != embedder or len(one.features) != features:
             foreign.add(place)
-        elif one.model in models:
+        elif one.model in models and one.score is not None:
             requests.setdefault(place, []).append(one)
     complete = []
     for place in sorted(requests, key=lambda place: (place[1], place[0])):
-        scores = _completed({one.model: one.score for one in requests[place]}, models)
+        scores = _completed({one.model: one.score for one in requests[place] if one.score is not None}, models)
         if scores is not None:
             complete.append((requests[place][-1], scores))
     return Examples(complete=complete, incomplete=len(requests) - len(complete), foreign=len(foreign))

@@ -9,6 +9,7 @@ from typing import Any
 
 from farthing.pipeline.message import text_of
 from farthing.pipeline.tokens import count_request
+from farthing.routing.fitting import needed_tokens
 from farthing.routing.language import language_of
 from farthing.types import Json, Request
 
@@ -32,6 +33,11 @@ class Reading:
     def tokens(self) -> int:
         """About how many tokens it has."""
         return count_request(self.request.body)
+
+    @cached_property
+    def needed(self) -> int:
+        """About how many tokens of context it needs, with the answer that it allows."""
+        return needed_tokens(self.request.body)
 
     @cached_property
     def messages(self) -> list[Json]:

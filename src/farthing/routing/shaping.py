@@ -16,6 +16,7 @@ from farthing.types import DEEP, Json, Mode, Operation, Prompt, Request
 
 _NEWER, _OLDER = LIMITS
 _INSTRUCTIONS = frozenset({"system", "developer"})
+_ANSWERS = frozenset({"tool", "function"})
 _LEAST_THINKING = 1024
 """Anthropic's least `thinking.budget_tokens`; it must be below the limit of the answer."""
 
@@ -128,6 +129,8 @@ def _shorter(body: Json, turns: int) -> Json:
 
 def _orphans(messages: list[Any], cut: int) -> bool:
     """Whether something from the cut on answers a call that was made before it."""
+    if not any(_role(one) in _ANSWERS for one in messages[cut:]):
+        return False
     before = {call for one in messages[:cut] for call in _calls(one)}
     since: set[str] = set()
     for one in messages[cut:]:

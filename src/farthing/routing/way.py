@@ -16,6 +16,8 @@ _KEPT = frozenset({"budget", "context"})
 class Way:
     """The deployments that are left, in order, further tries at the last one, and the route that the next attempt is recorded under."""
 
+    __slots__ = ("_retries", "_tried", "left", "model", "route")
+
     def __init__(self, model: str, route: str, plan: Iterable[Deployment]) -> None:
         self.model = model
         self.route = route

@@ -125,12 +125,17 @@ class ConfidenceCheckSettings(CheckSettings):
     """The least mean log-probability (natural) of a token."""
     min_decile: Annotated[float, Field(ge=-100, le=0)] | None = None
     """The least mean log-probability of the tenth of the tokens that it was least sure of."""
+    ask: bool = False
+    """Ask `models` for log-probabilities where the caller did not; the caller does not get to see them."""
     hold: HoldBeginning = "all"
 
     @model_validator(mode="after")
     def _asks_something(self) -> ConfidenceCheckSettings:
         if self.min_mean is None and self.min_decile is None:
             msg = "set min_mean or min_decile"
+            raise ValueError(msg)
+        if self.ask and not self.models:
+            msg = "ask needs models: name those whose provider tells log-probabilities"
             raise ValueError(msg)
         return self
 
@@ -181,6 +186,12 @@ AnyCheckSettings = Annotated[
     | JudgeCheckSettings,
     Field(discriminator="kind"),
 ]
+
+
+def models_asked(checks: Sequence[Any]) -> dict[str, str]:
+    """The models that are asked for log-probabilities, each under the place where a check names it."""
+    asking = [(at, check) for at, check in enumerate(checks) if isinstance(check, ConfidenceCheckSettings) and check.ask]
+    return {f"{at}.models.{place}": model for at, check in asking for place, model in enumerate(check.models)}
 
 
 def models_named(checks: Sequence[Any]) -> dict[str, str]:

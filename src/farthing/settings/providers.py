@@ -163,6 +163,9 @@ class LiteLLMSettings(ProviderSettings):
     """Handed to `litellm.acompletion` with each call, such as `api_version`."""
 
 
+WITHOUT_LOGPROBS = frozenset({"anthropic", "bedrock"})
+"""Kinds of providers that refuse to be asked for log-probabilities."""
+
 AnyProviderSettings = Annotated[
     OpenAICompatibleSettings | AnthropicSettings | BedrockSettings | LiteLLMSettings, Field(discriminator="kind")
 ]

@@ -167,6 +167,9 @@ class RoutingSettings(Section):
             if not MODEL_NAME.fullmatch(name):
                 msg = f"routing.routers.{name}: a router's name has 1 to 128 letters, digits and . _ : / @ -"
                 raise ValueError(msg)
+            if name == "off":
+                msg = "routing.routers.off: farthing.route: off means that no router decides; find another name"
+                raise ValueError(msg)
             if name in all_models:
                 msg = f"routing.routers.{name}: there is a model of that name; to route who asks for it, set routing.replace.{name}"
                 raise ValueError(msg)

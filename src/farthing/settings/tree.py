@@ -9,12 +9,13 @@ from pydantic import model_validator
 
 from farthing.settings.basic import Section
 from farthing.settings.cache import CacheSettings
+from farthing.settings.checks import models_asked
 from farthing.settings.config import ConfigSettings
 from farthing.settings.contexts import check_context_fallbacks
 from farthing.settings.modes import ModesSettings
 from farthing.settings.names import MODEL_NAME, must_be_one_of
 from farthing.settings.prompts import PROMPT_NAME, PromptSettings
-from farthing.settings.providers import AnyProviderSettings, AwsSettings, LocalSettings, ModelSettings
+from farthing.settings.providers import WITHOUT_LOGPROBS, AnyProviderSettings, AwsSettings, LocalSettings, ModelSettings
 from farthing.settings.routing import RoutingSettings
 from farthing.settings.sections import (
     BudgetSettings,
@@ -88,6 +89,18 @@ class Settings(Section):
         if "local" in self.providers:
             msg = "providers.local: the name belongs to the embedded models (see the section local)"
             raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _log_probabilities_can_be_asked_for(self) -> Settings:
+        silent = {name for name, provider in self.providers.items() if provider.kind in WITHOUT_LOGPROBS}
+        for name, router in self.routing.routers.items():
+            for place, asked in models_asked(router.cascade.checks if router.cascade else ()).items():
+                model = self.models.get(asked)
+                used = set() if model is None else {model.provider, *(one.provider for one in model.deployments)}
+                if used & silent:
+                    msg = f"routing.routers.{name}.cascade.checks.{place}: the provider of {asked!r} tells no log-probabilities"
+                    raise ValueError(msg)
         return self
 
     def _check_model(self, name: str, model: ModelSettings, local: set[str]) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -181,6 +185,40 @@ async def test_at_the_end_the_process_is_gone(rig: Rig) -> None:
     await process.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+_PARENT = """
+import asyncio, os, signal
+from farthing.routing.checks.validator import ValidatorProcess
+
+async def main():
+    process = ValidatorProcess("house_rules:on_demand", 1024)
+    await process.ask("fine", {}, 20.0)
+    hanging = asyncio.create_task(process.ask("hang", {}, 50.0))
+    await asyncio.sleep(0.2)
+    print(process._running._process.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+def test_when_the_worker_is_killed_a_hanging_validator_goes_with_it() -> None:
+    done = subprocess.run([sys.executable, "-c", _PARENT], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    pid = int(done.stdout)
+    until = time.monotonic() + 20
+    while _alive(pid):
+        assert time.monotonic() < until, "it outlived its worker"
+        time.sleep(0.02)
+
+
+def _alive(pid: int) -> bool:
+    """Whether a process runs. One that has ended and was not waited for is still in the table."""
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize(

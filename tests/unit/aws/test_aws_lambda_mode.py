@@ -16,16 +16,23 @@ from farthing.modes import effective, state_of
 from farthing.types import Mode, Principal, new_id
 
 _TOPIC = "arn:aws:sns:us-east-1:000000000000:farthing-spend"
-_HIGH, _CRITICAL = (f"arn:aws:cloudwatch:us-east-1:000000000000:alarm:farthing-spend-{name}" for name in ("high", "critical"))
-_ENVIRON = {"TOPIC_ARN": _TOPIC, "OK_MODE": "DEEP", "ALARMS": json.dumps({_HIGH: "SHALLOW", _CRITICAL: "SUPER_SHALLOW"})}
+_HIGH, _CRITICAL = "farthing-spend-high", "farthing-spend-critical"
+_ARN = f"arn:aws:cloudwatch:us-east-1:000000000000:alarm:{_HIGH}"
+_ENVIRON = {
+    "TOPIC_ARN": _TOPIC,
+    "ACCOUNT_ID": "000000000000",
+    "OK_MODE": "DEEP",
+    "ALARMS": json.dumps({_HIGH: "SHALLOW", _CRITICAL: "SUPER_SHALLOW"}),
+}
 _NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
 
 def record(text: Any = None, *, topic: str = _TOPIC, source: str = "aws:sns", **facts: Any) -> Any:
     """As SNS hands an alarm's message to Lambda."""
     message = {
-        "AlarmName": "farthing-spend-high",
-        "AlarmArn": _HIGH,
+        "AlarmName": _HIGH,
+        "AlarmArn": _ARN,
+        "AWSAccountId": "000000000000",
         "NewStateValue": "ALARM",
         "NewStateReason": "Threshold Crossed",
         "StateChangeTime": "2026-11-28T11:59:00.000+0000",
@@ -34,14 +41,14 @@ def record(text: Any = None, *, topic: str = _TOPIC, source: str = "aws:sns", **
     return {"EventSource": source, "Sns": {"TopicArn": topic, "Message": json.dumps(message) if text is None else text}}
 
 
-def alarm(arn: str, state: str, minute: int) -> dict[str, Any]:
-    return {"arn": arn, "state": state, "at": _NOW + timedelta(minutes=minute), "why": ""}
+def alarm(name: str, state: str, minute: int) -> dict[str, Any]:
+    return {"name": name, "state": state, "at": _NOW + timedelta(minutes=minute), "why": ""}
 
 
 def test_an_alarm_is_understood() -> None:
     found = alarm_in(record(), _ENVIRON, _NOW)
     assert found == {
-        "arn": _HIGH,
+        "name": _HIGH,
         "state": "ALARM",
         "at": datetime(2026, 11, 28, 11, 59, tzinfo=UTC),
         "why": "farthing-spend-high: Threshold Crossed",
@@ -64,9 +71,13 @@ def test_an_alarm_is_understood() -> None:
         record(text="[" * 60_000),
         record(text=" " * 70_000),
         record(text=7),
-        record(AlarmArn=_HIGH.replace("000000000000", "666666666666")),
-        record(AlarmArn=_HIGH + "er"),
-        record(AlarmArn=None),
+        record(AlarmArn=_ARN.replace("000000000000", "666666666666")),
+        record(AlarmArn=_ARN + "er"),
+        record(AWSAccountId="666666666666"),
+        record(AWSAccountId=None),
+        record(AlarmName="farthing-spend-higher"),
+        record(AlarmName=None),
+        record(AlarmName=["farthing-spend-high"]),
         record(NewStateValue="INSUFFICIENT_DATA"),
         record(NewStateValue=None),
         record(StateChangeTime=None),
@@ -105,8 +116,8 @@ def test_the_mode_follows_the_alarm_and_goes_back() -> None:
 def test_of_several_alarms_the_worst_counts() -> None:
     document: Any = {}
     seen = []
-    for number, (arn, state) in enumerate([(_HIGH, "ALARM"), (_CRITICAL, "ALARM"), (_HIGH, "OK"), (_HIGH, "ALARM"), (_CRITICAL, "OK")]):
-        document = document_after(document, alarm(arn, state, number), _ENVIRON)
+    for number, (name, state) in enumerate([(_HIGH, "ALARM"), (_CRITICAL, "ALARM"), (_HIGH, "OK"), (_HIGH, "ALARM"), (_CRITICAL, "OK")]):
+        document = document_after(document, alarm(name, state, number), _ENVIRON)
         seen.append(document["RAG_MODE"])
     assert seen == ["SHALLOW", "SUPER_SHALLOW", "SUPER_SHALLOW", "SUPER_SHALLOW", "SHALLOW"]
 
@@ -142,13 +153,13 @@ _CHANGES = st.lists(st.tuples(st.sampled_from([_HIGH, _CRITICAL]), st.sampled_fr
 
 @given(changes=_CHANGES, data=st.data())
 def test_in_whatever_order_and_however_often_they_come_the_last_states_count(changes: list[tuple[str, str]], data: st.DataObject) -> None:
-    sent = [alarm(arn, state, minute) for minute, (arn, state) in enumerate(changes)]
+    sent = [alarm(name, state, minute) for minute, (name, state) in enumerate(changes)]
     twice = data.draw(st.permutations([*sent, *sent]))
     delivered: Any = {}
     for one in twice:
         delivered = document_after(delivered, one, _ENVIRON) or delivered
-    last = {arn: max((one for one in sent if one["arn"] == arn), key=lambda one: one["at"], default=None) for arn in (_HIGH, _CRITICAL)}
-    on = {arn for arn, one in last.items() if one is not None and one["state"] == "ALARM"}
+    last = {name: max((one for one in sent if one["name"] == name), key=lambda one: one["at"], default=None) for name in (_HIGH, _CRITICAL)}
+    on = {name for name, one in last.items() if one is not None and one["state"] == "ALARM"}
     expected = "SUPER_SHALLOW" if _CRITICAL in on else "SHALLOW" if on else "DEEP"
     assert delivered["RAG_MODE"] == expected
-    assert len(delivered["alarms"]) == len(set(itertools.chain(arn for arn, _ in changes)))
+    assert len(delivered["alarms"]) == len(set(itertools.chain(name for name, _ in changes)))

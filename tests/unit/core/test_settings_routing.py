@@ -105,6 +105,8 @@ def test_good_settings_load_and_what_is_shown_of_them_loads_again() -> None:
         (router("cascade", "models", to=["weak", "weak"]), "cascade.models: 'weak' is there twice"),
         (router("cascade", "models", to=["judge"]), "cascade.models: 'judge' is not among this router's models"),
         (changed("routing", "routers", "a b", to={"models": ["weak"]}), "a router's name has"),
+        (router("rules", 0, "when", to={"time": 5}), "when.time"),
+        (changed("routing", "routers", "off", to={"models": ["weak"]}), "means that no router decides"),
         (changed("routing", "routers", "judge", to={"models": ["weak"]}), "there is a model of that name"),
         (changed("routing", "replace", to={"strong": "atuo"}), "routing.replace.strong: there is no 'atuo'; did you mean 'auto'"),
         (changed("routing", "replace", to={"gpt": "auto"}), "routing.replace: there is no 'gpt'"),

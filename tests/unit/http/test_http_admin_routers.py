@@ -31,7 +31,9 @@ class House:
         self.routers = InProcessRouters(InProcessChanges(), clock=self.clock)
         self.outcomes = InProcessOutcomes(clock=self.clock)
         self.heard: list[tuple[str, UUID, float, OutcomeBy]] = []
-        doors = RouterDoors(self.routers, self.outcomes, ("auto", "a/b"), self._check, self._hear, ServerSettings())
+        doors = RouterDoors(
+            self.routers, self.outcomes, {"auto": ("weak", "strong"), "a/b": ("weak",)}, self._check, self._hear, ServerSettings()
+        )
         transport = httpx.ASGITransport(Starlette(routes=doors.routes()))
         self.client = httpx.AsyncClient(transport=transport, base_url="http://farthing")
 
@@ -88,7 +90,11 @@ async def test_a_version_is_added_promoted_and_taken_back(house: House, name: st
 async def test_versions_of_a_router_that_left_the_settings_are_listed_and_can_be_turned_off(house: House) -> None:
     await house.routers.add("old", b"good", {}, "ann")
     await house.routers.promote("old", 1, "ann")
-    assert [(one["router"], one["in_settings"]) for one in (await house.get())["data"]] == [("auto", True), ("a/b", True), ("old", False)]
+    assert [(one["router"], one["models"]) for one in (await house.get())["data"]] == [
+        ("auto", ["weak", "strong"]),
+        ("a/b", ["weak"]),
+        ("old", None),
+    ]
     assert (await house.post("/old/promote", {"version": None}))["promoted"] is None
 
 

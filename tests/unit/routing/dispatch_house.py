@@ -24,7 +24,7 @@ from farthing.routing.hedging import Hedge
 from farthing.spend.account import Account
 from farthing.spend.meter import LedgerMeter
 from farthing.testing.purse import OpenPurse
-from farthing.types import Answer, Completion, Extras, Json, LedgerEntry, Lifeline, Operation, Price, Principal, Request, new_id
+from farthing.types import HEDGE_LOST, Answer, Completion, Extras, Json, LedgerEntry, Lifeline, Operation, Price, Principal, Request, new_id
 
 WHO = Principal(key_id=UUID(int=1), tenant="t")
 HANG = "<hang>"
@@ -258,6 +258,10 @@ class House:
             assert counted is None or (entry.tokens_out, entry.usage_source) == (counted, "provider")
         assert len(self.purse.reserved) == len(self.purse.settled), "each reservation is settled"
         assert sum(cost for _, _, cost in self.purse.settled) == sum(one.cost_microusd for one in entries)
+        (final,) = [one for one in entries if one.final]
+        if final.error is None:
+            spent = sum(one.cost_microusd for one in entries if one.error in {None, HEDGE_LOST})
+            assert sum(one.saved_microusd for one in entries) == final.baseline_microusd - spent
         assert self.actors.open == 0, "a call to the provider is still open"
         assert not [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
 

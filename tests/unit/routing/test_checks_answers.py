@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from looking import answered, calling, check, completion
 
 from farthing.routing.checks.compile import KINDS
-from farthing.routing.checks.placed import Undecided
+from farthing.routing.checks.confidence import without_logprobs
+from farthing.routing.checks.placed import Undecided, logprobs_wanted
 from farthing.routing.checks.repetition import loop_in
 from farthing.settings import (
     ConfidenceCheckSettings,
@@ -19,7 +21,7 @@ from farthing.settings import (
     RepetitionCheckSettings,
     TruncatedCheckSettings,
 )
-from farthing.types import Json
+from farthing.types import DEEP, Json
 
 EMPTY = EmptyCheckSettings(kind="empty")
 TRUNCATED = TruncatedCheckSettings(kind="truncated")
@@ -85,6 +87,13 @@ async def test_a_cut_answer_is_the_models_fault_unless_the_caller_wished_it(
 ) -> None:
     said = await check(TRUNCATED).judge(answered(completion("The", finish=finish, usage=usage), asked))
     assert (said is not None) is rejected
+
+
+async def test_what_the_mode_cuts_off_is_no_models_fault() -> None:
+    cut = answered(completion("The", finish="length", usage={"completion_tokens": 300}))
+    assert await check(TRUNCATED).judge(cut) is not None
+    cut.request.mode = msgspec.structs.replace(DEEP, max_tokens=300)
+    assert await check(TRUNCATED).judge(cut) is None
 
 
 async def test_the_callers_own_limit_can_count_too() -> None:
@@ -177,6 +186,17 @@ async def test_a_catastrophic_pattern_is_searched_in_linear_time() -> None:
     )  # with `re` it would take for ever
 
 
+async def test_a_text_is_searched_as_far_as_the_size_of_the_pattern_allows() -> None:
+    undecided = Undecided(KINDS)
+    large = check(PatternCheckSettings(kind="pattern", must_match="x[ab]{900}", must_not_match="bad"), undecided)
+    assert await large.judge(answered(completion("x" + "a" * 900 + "b" * 60_000))) is None
+    assert undecided.counts["pattern"] == 1, "of must_not_match 50,000 characters were searched"
+    assert await large.judge(answered(completion("a" * 4000 + "bad" + "b" * 60_000))) == "it matches must_not_match"
+    assert await large.judge(answered(completion("a" * 4000))) is None
+    assert undecided.counts["pattern"] == 2
+    assert await large.judge(answered(completion("a" * 1000))) == "it does not match must_match"
+
+
 def likely(*values: Any) -> Json:
     body = completion("word " * len(values))
     body["choices"][0]["logprobs"] = {"content": [{"token": "w", "logprob": value} for value in values]}
@@ -198,6 +218,22 @@ def likely(*values: Any) -> Json:
 async def test_confidence_is_read_from_log_probabilities(values: Any, bounds: Any, rejected: bool) -> None:  # noqa: FBT001 - a table
     confidence = check(ConfidenceCheckSettings(kind="confidence", **bounds))
     assert (await confidence.judge(answered(likely(*values))) is not None) is rejected
+
+
+def test_what_is_hidden_leaves_the_rest_as_it_was() -> None:
+    body = likely(-0.1)
+    shown = without_logprobs(body)
+    assert shown == {**body, "choices": [{**body["choices"][0], "logprobs": None}]}
+    assert body["choices"][0]["logprobs"] is not None, "the check still reads it"
+    assert without_logprobs({"object": "x"}) == {"object": "x"}
+
+
+def test_models_are_asked_only_where_a_check_names_them() -> None:
+    asking = check(ConfidenceCheckSettings(kind="confidence", min_mean=-1, ask=True, models=["weak"]))
+    silent = check(ConfidenceCheckSettings(kind="confidence", min_mean=-1, models=["weak"]))
+    assert logprobs_wanted([silent, asking], "weak")
+    assert not logprobs_wanted([silent, asking], "strong")
+    assert not logprobs_wanted([silent], "weak")
 
 
 @pytest.mark.parametrize("logprobs", [None, {}, {"content": None}, {"content": "x"}, {"content": [1, "x", {}]}, "x", []])

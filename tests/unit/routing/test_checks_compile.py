@@ -126,11 +126,12 @@ async def test_a_request_may_bring_checks_of_its_own() -> None:
         ([{"kind": "empty", "min_char": 3}], "[0].min_char", "there is no such field"),
         ([{"kind": "empty", "name": "x"}], "[0].name", "only be set by the operator"),
         ([{"kind": "empty", "models": []}], "[0].models", "only be set by the operator"),
+        ([{"kind": "confidence", "min_mean": -1, "ask": True}], "[0].ask", "only be set by the operator"),
         ([{"kind": "pattern"}], "[0]", "set must_match or must_not_match"),
         ([{"kind": "pattern", "must_match": "("}], "[0].must_match", "cannot be read"),
         ([{"kind": "pattern", "must_match": "(?=a)"}], "[0].must_match", "linear time"),
         ([{"kind": "pattern", "must_match": "a" * 501}], "[0].must_match", "500 characters"),
-        ([{"kind": "pattern", "must_not_match": "(a{40}){40}"}], "[0].must_not_match", "worth 1600"),
+        ([{"kind": "pattern", "must_not_match": "(a{30}){30}"}], "[0].must_not_match", "worth 900"),
         ([{"kind": "pattern", "must_match": "(((a{99}){99}){99}){99}"}], "[0].must_match", "too much work"),
         ([{"kind": "refusal", "hold": 0}], "[0].hold", "must be all, annotate, or a number"),
         ([{"kind": "refusal", "hold": ["all"]}], "[0].hold", "must be all, annotate, or a number"),
@@ -145,8 +146,8 @@ def test_a_check_that_a_request_may_not_bring_is_named(given: Any, param: str, s
 
 
 SETTINGS = """
-providers: {{up: {{kind: openai_compatible, base_url: "http://127.0.0.1:1/v1"}}}}
-models: {{fast: {{provider: up, upstream_model: m}}}}
+providers: {{up: {{kind: openai_compatible, base_url: "http://127.0.0.1:1/v1"}}, anthropic: {{kind: anthropic}}}}
+models: {{fast: {{provider: up, upstream_model: m}}, claude: {{provider: anthropic, upstream_model: m}}}}
 routing: {{routers: {{auto: {{models: [fast], cascade: {{checks: [{{kind: empty}}, {check}]}}}}}}}}
 """
 
@@ -162,6 +163,11 @@ routing: {{routers: {{auto: {{models: [fast], cascade: {{checks: [{{kind: empty}
         ("{kind: judge, model: fats}", "routing.routers.auto.cascade.checks.1.model: there is no 'fats'; did you mean 'fast'?"),
         ("{kind: empty, models: [fats]}", "routing.routers.auto.cascade.checks.1.models.0: there is no 'fats'"),
         ("{kind: validator, entry_point: 'a b'}", "checks.1.entry_point: "),
+        ("{kind: confidence, min_mean: -1, ask: true}", "checks.1: ask needs models"),
+        (
+            "{kind: confidence, min_mean: -1, ask: true, models: [fast, claude]}",
+            "cascade.checks.1.models.1: the provider of 'claude' tells no log-prob",
+        ),
         ("{kind: judge, model: fast, hold: 3}", "checks.1.hold: "),
     ],
 )

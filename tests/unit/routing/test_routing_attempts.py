@@ -15,7 +15,8 @@ from farthing.routing.checks.check import ANNOTATE, HOLD_ALL
 from farthing.routing.choice import Choice
 from farthing.routing.gate import Gate
 from farthing.routing.hedging import Allowance, Hedge
-from farthing.testing.purse import OpenPurse
+from farthing.testing.purse import OpenPurse, OpenReservation
+from farthing.types import Price, Request
 
 NAMES = ("cheap", "middle", "strong")
 PIECES = st.sampled_from(["good ", "bad ", "worse ", "a longer piece of text ", BREAK, HANG])
@@ -37,6 +38,14 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     hedged: bool
     broke: set[str]
     small: bool
+
+
+class Unhurried(OpenPurse):
+    """Lets others run before it decides."""
+
+    async def reserve(self, request: Request, upstream_model: str, price: Price) -> OpenReservation:
+        await asyncio.sleep(0)
+        return await super().reserve(request, upstream_model, price)
 
 
 SCENES = st.builds(
@@ -61,7 +70,7 @@ def test_every_request_is_settled_once_and_nothing_is_left(scene: Scene) -> None
 async def _play(scene: Scene) -> None:
     house = House(
         gate=Gate(max_held_bytes=600 if scene.small else 2**20, timeout_s=5.0),
-        purse=OpenPurse({name: BudgetExceeded("spent") for name in scene.broke}),
+        purse=Unhurried({name: BudgetExceeded("spent") for name in scene.broke}),
     )
     names = NAMES[: len(scene.models)]
     for name, parts in zip(names, scene.models, strict=True):

@@ -12,8 +12,8 @@ from farthing.errors import BudgetExceeded, UpstreamRejected, UpstreamUnavailabl
 from farthing.routing.checks.check import ANNOTATE, Answered
 from farthing.routing.choice import Choice
 from farthing.routing.gate import Gate
-from farthing.testing.purse import OpenPurse
-from farthing.types import Source
+from farthing.testing.purse import OpenPurse, OpenReservation
+from farthing.types import Price, Request, Source
 
 both = pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed"])
 BAD = says("a ", "bad ", "answer")
@@ -282,6 +282,21 @@ async def test_what_is_too_long_to_hold_goes_out_unchecked() -> None:
 # Checks that misbehave, and clients that leave
 
 
+class Waiting(OpenPurse):
+    """Never comes to a decision about one model."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__()
+        self.asked = False
+        self._model = model
+
+    async def reserve(self, request: Request, upstream_model: str, price: Price) -> OpenReservation:
+        if upstream_model == self._model:
+            self.asked = True
+            await asyncio.Event().wait()
+        return await super().reserve(request, upstream_model, price)
+
+
 class Broken(WordCheck):
     """Raises, which no check may."""
 
@@ -321,6 +336,23 @@ async def test_a_client_that_leaves_while_an_answer_is_checked_pays_for_it(strea
     await _leave(house, through("cheap", "strong", checks=(check,)), lambda: check.shown, streams=streams)
     (entry,) = house.ledger.entries
     assert (entry.error, entry.final, entry.cost_microusd, entry.usage_source) == ("client_disconnected", True, CHEAP, "provider")
+    house.settled()
+
+
+async def test_a_client_that_leaves_while_a_beginning_is_checked_cuts_the_stream_off() -> None:
+    check = WordCheck("bad", hold=2, delay_s=9)
+    house = House().model("cheap", [says("12345678", HANG)]).model("strong", [GOOD])
+    await _leave(house, through("cheap", "strong", checks=(check,)), lambda: check.shown, streams=True)
+    assert house.story == [("cheap", "client_disconnected", None, True)]
+    house.settled()
+
+
+@both
+async def test_a_client_that_leaves_between_two_models_is_recorded_once(streams: bool) -> None:  # noqa: FBT001
+    waiting = Waiting("strong")
+    house = House(purse=waiting).model("cheap", [BAD]).model("strong", [GOOD])
+    await _leave(house, through("cheap", "strong"), lambda: waiting.asked, streams=streams)
+    assert house.story == [("cheap", None, "failed:bad", False), (None, "client_disconnected", None, True)]
     house.settled()
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from farthing.errors import BudgetExceeded, UpstreamUnavailable
 from farthing.routing.choice import Choice
 from farthing.routing.hedging import Allowance, Hedge
-from farthing.testing.purse import OpenPurse
+from farthing.testing.purse import OpenPurse, OpenReservation
+from farthing.types import Price, Request
 
 both = pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed"])
 SLOW = says("slow ", "answer", delay_s=0.2)
@@ -123,15 +124,22 @@ async def test_a_hedge_is_never_sent_beyond_the_budget() -> None:
 class SlowPurse(OpenPurse):
     """Takes its time for the second reservation."""
 
-    async def reserve(self, request: object, upstream_model: str, price: object) -> object:  # type: ignore[override]
+    async def reserve(self, request: Request, upstream_model: str, price: Price) -> OpenReservation:
         if upstream_model == "fast-2":
             await asyncio.sleep(1)
-        return await super().reserve(request, upstream_model, price)  # type: ignore[arg-type]
+        return await super().reserve(request, upstream_model, price)
 
 
 async def test_leave_to_spend_that_takes_long_is_given_up_when_the_answer_is_there() -> None:
     house = House(purse=SlowPurse()).model("fast", [says("slow", delay_s=0.03)], [FAST], hedge=hedge())
     assert await text(await house.ask(None)) == "slow"
+    house.settled()
+
+
+async def test_a_fallback_is_no_rival() -> None:
+    house = House().model("other", [FAST]).model("fast", [SLOW], fallbacks=("other",), hedge=hedge())
+    assert await text(await house.ask(None, model="fast")) == "slow answer"
+    assert house.actors.asked == ["fast"]
     house.settled()
 
 

@@ -15,7 +15,7 @@ _MODELS = ("weak", "mid", "strong")
 
 def _scores(*known: dict[str, float]) -> list[dict[str, float]]:
     made = [outcome(n, Clock(), model=model, score=score) for n, one in enumerate(known) for model, score in one.items()]
-    return [scores for _, scores in examples_of(made, _MODELS, "e1").complete]
+    return [scores for _, scores in examples_of(made, _MODELS, "e1", features=2).complete]
 
 
 def test_a_cascade_teaches_about_each_model_that_was_asked() -> None:
@@ -32,19 +32,24 @@ def test_what_is_known_counts_even_where_it_is_a_surprise() -> None:
 
 def test_what_does_not_follow_leaves_a_request_out() -> None:
     made = [outcome(n, Clock(), model=model, score=score) for n, (model, score) in enumerate([("weak", 0), ("weak", 0.9), ("strong", 1)])]
-    assert (examples_of(made, _MODELS, "e1").complete, examples_of(made, _MODELS, "e1").incomplete) == ([], 3)
+    assert (examples_of(made, _MODELS, "e1", features=2).complete, examples_of(made, _MODELS, "e1", features=2).incomplete) == ([], 3)
 
 
 def test_other_embedders_and_other_models_teach_nothing() -> None:
-    made = [outcome(1, Clock(), score=1, embedder="e0"), outcome(2, Clock(), model="unheard-of", score=1), outcome(3, Clock(), score=1)]
-    found = examples_of(made, _MODELS, "e1")
+    made = [
+        outcome(1, Clock(), score=1, embedder="e0"),
+        outcome(2, Clock(), model="unheard-of", score=1),
+        outcome(4, Clock(), score=1, features=()),
+        outcome(3, Clock(), score=1),
+    ]
+    found = examples_of(made, _MODELS, "e1", features=2)
     assert [one.request_id for one, _ in found.complete] == [asked_id(3)]
-    assert (found.incomplete, found.foreign) == (0, 1)
+    assert (found.incomplete, found.foreign) == (0, 2)
 
 
 def test_two_tenants_requests_are_not_put_together() -> None:
     made = [outcome(1, Clock(), score=0), outcome(1, Clock(), tenant="rival", model="strong", score=1)]
-    assert examples_of(made, ("weak", "strong"), "e1").complete == []
+    assert examples_of(made, ("weak", "strong"), "e1", features=2).complete == []
 
 
 _OUTCOMES = st.lists(
@@ -56,7 +61,7 @@ _OUTCOMES = st.lists(
 def test_their_order_does_not_matter_and_what_was_said_stays(said: list[tuple[int, str, float]], rng: Any) -> None:
     made = [outcome(n, Clock(), model=model, score=score) for n, model, score in said]
     mixed: list[Outcome] = rng.sample(made, len(made))
-    found, again = (examples_of(some, _MODELS, "e1") for some in (made, mixed))
+    found, again = (examples_of(some, _MODELS, "e1", features=2) for some in (made, mixed))
     assert [(one.request_id, scores) for one, scores in found.complete] == [(one.request_id, scores) for one, scores in again.complete]
     assert len(found.complete) + found.incomplete == len({n for n, _, _ in said})
     known = {(asked_id(n), model): score for n, model, score in said}

@@ -175,6 +175,17 @@ WHENS = CONDITIONS.map(ConditionSettings.model_validate)
 HOURS = st.integers(0, WEEK_MINUTES - 1).map(lambda minute: datetime(2026, 11, 23, tzinfo=UTC) + timedelta(minutes=minute))
 
 
+@given(st.lists(WHENS, max_size=6), REQUESTS, HOURS)
+def test_whatever_the_rules_are_the_first_that_holds_decides(whens: list[ConditionSettings], asked: Request, at: datetime) -> None:
+    rules = compiled([RuleSettings(name=f"r{number}", when=when, use="x") for number, when in enumerate(whens)])
+    each = [holds(when.model_dump(exclude_none=True), asked, at) for when in whens]
+    decided = first(rules, Reading(asked, lambda: at))
+    assert (decided.name if decided else None) == (f"r{each.index(True)}" if any(each) else None)
+    for rule in rules:
+        condition = rule.failed(Reading(asked, lambda: at))
+        assert condition is None or not condition.holds(Reading(asked, lambda: at)), "the condition that is named is one that fails"
+
+
 def unreachable(*whens: ConditionSettings) -> bool:
     try:
         check_rules([RuleSettings(name=f"r{at}", when=when, use="x") for at, when in enumerate(whens)])

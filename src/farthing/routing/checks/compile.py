@@ -50,7 +50,8 @@ _HARMLESS: Mapping[type[CheckSettings], Callable[[Any], Kind]] = {
 _OF_REQUESTS = sorted(kind for one in _HARMLESS for kind in get_args(one.model_fields["kind"].annotation))
 _MOST_OF_REQUEST = 8
 _MOST_PATTERN = 500
-_MOST_PATTERN_COST = 1000
+_MOST_PATTERN_COST = 500
+_PATTERN_WORK = 500_000
 _PLACE = "farthing.route.checks"
 _parse = TypeAdapter[AnyCheckSettings](AnyCheckSettings).validate_python
 
@@ -78,7 +79,12 @@ def checks_of_request(given: Any, undecided: Undecided) -> tuple[Check, ...]:
     checks: list[Check] = []
     for at, one in enumerate(given):
         settings = _settings(one, f"{_PLACE}[{at}]")
-        checks.append(_placed(_HARMLESS[type(settings)](settings), settings, undecided))
+        work = (
+            MatchesPattern(settings, work=_PATTERN_WORK)
+            if isinstance(settings, PatternCheckSettings)
+            else _HARMLESS[type(settings)](settings)
+        )
+        checks.append(_placed(work, settings, undecided))
     return tuple(checks)
 
 
@@ -90,6 +96,7 @@ def _placed(work: Kind, settings: AnyCheckSettings, undecided: Undecided) -> Che
         hold=_held(settings),
         models=tuple(settings.models),
         passes=getattr(settings, "on_error", "pass") == "pass",
+        wants_logprobs=isinstance(settings, ConfidenceCheckSettings) and settings.ask,
         undecided=undecided,
     )
 
@@ -118,7 +125,7 @@ def _settings(given: Any, place: str) -> AnyCheckSettings:
         raise InvalidRequest(f'{place} must be an object with a kind, such as {{"kind": "refusal"}}', param=place)
     if given.get("kind") not in _OF_REQUESTS:
         raise InvalidRequest(f"{place}.kind must be one of {', '.join(_OF_REQUESTS)}", param=f"{place}.kind")
-    for name in ("name", "models", "on_error", "timeout_s"):
+    for name in ("name", "models", "on_error", "timeout_s", "ask"):
         if name in given:
             raise InvalidRequest(f"{place}.{name} can only be set by the operator", param=f"{place}.{name}")
     try:

@@ -9,6 +9,7 @@ from farthing.routing.checks.check import Answered
 from farthing.routing.checks.placed import CannotTell
 from farthing.routing.checks.reading import Said, choices_of
 from farthing.settings import ConfidenceCheckSettings
+from farthing.types import Json
 
 _LEAST = -100.0
 """OpenAI gives -9999 for what was next to impossible; one such token must not outweigh the whole rest."""
@@ -51,3 +52,11 @@ def _log_probabilities(said: Said) -> list[float]:
     lists: list[Any] = [tokens for name in ("content", "refusal") if isinstance(tokens := said.logprobs.get(name), list)]
     values: list[Any] = [token.get("logprob") for tokens in lists for token in tokens if isinstance(token, dict)]
     return [max(_LEAST, min(0.0, value)) for value in values if type(value) in _NUMBERS and not math.isnan(value)]
+
+
+def without_logprobs(body: Json) -> Json:
+    """A completion, or a chunk of one, as if nobody had asked for log-probabilities."""
+    choices = body.get("choices")
+    if not isinstance(choices, list):
+        return body
+    return {**body, "choices": [{**choice, "logprobs": None} if isinstance(choice, dict) else choice for choice in choices]}

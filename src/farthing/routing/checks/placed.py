@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from farthing.routing.checks.check import Answered
+from farthing.routing.checks.check import Answered, Check
 
 _log = logging.getLogger("farthing.routing")
 _SAY_AGAIN_S = 600.0
@@ -42,7 +42,10 @@ class Undecided:
 
 
 class Placed:
-    """See `Check`. `models`: only their answers are looked at; none: all are. `passes`: what becomes of an answer it cannot tell of."""
+    """See `Check`. `models`: only their answers are looked at; none: all are. `passes`: what becomes of an answer it cannot tell of.
+
+    `wants_logprobs`: it tells by log-probabilities, which its models are to be asked for.
+    """
 
     def __init__(
         self,
@@ -53,6 +56,7 @@ class Placed:
         hold: float,
         models: tuple[str, ...] = (),
         passes: bool = True,
+        wants_logprobs: bool = False,
         undecided: Undecided,
     ) -> None:
         self.kind = kind
@@ -60,8 +64,13 @@ class Placed:
         self.hold = hold
         self.passes = passes
         self._models = frozenset(models)
+        self._wants_logprobs = wants_logprobs
         self._work = work
         self._undecided = undecided
+
+    def wants_logprobs_of(self, model: str) -> bool:
+        """Whether a model is to be asked for the log-probabilities of its answer."""
+        return self._wants_logprobs and model in self._models
 
     async def judge(self, answered: Answered) -> str | None:
         """See `Check.judge`."""
@@ -74,3 +83,8 @@ class Placed:
         except Exception as error:  # noqa: BLE001 - a check may be wrong; the answer was paid for all the same
             self._undecided.note(self, f"it failed: {type(error).__name__}")
         return None if self.passes else "the check could not tell"
+
+
+def logprobs_wanted(checks: Iterable[Check], model: str) -> bool:
+    """Whether one of the checks wants a model to be asked for log-probabilities."""
+    return any(isinstance(check, Placed) and check.wants_logprobs_of(model) for check in checks)

@@ -10,8 +10,8 @@ from farthing.settings import TruncatedCheckSettings
 class Truncated:
     """Ended by the token limit or by a content filter (`finish_reason` `length`, `content_filter`).
 
-    Where the limit is the one that the caller set, no other model would say more in so few tokens: that passes unless `own_limit` says
-    otherwise.
+    Where the limit is the one that the caller set, or that the mode sets for all models, no other model would say more in so few tokens:
+    that passes unless `own_limit` says otherwise.
     """
 
     def __init__(self, settings: TruncatedCheckSettings) -> None:
@@ -30,8 +30,10 @@ class Truncated:
 
 
 def _at_own_limit(answered: Answered) -> bool:
-    """Whether the answer is as long as the caller wished at most. Where nobody counted its tokens, a wish is taken for the reason."""
-    wishes = [_count(answered.request.body.get(name)) for name in ("max_completion_tokens", "max_tokens")]
+    """Whether the answer is as long as the caller or the mode allows. Where nobody counted its tokens, a limit is taken for the reason."""
+    request = answered.request
+    wishes = [_count(request.body.get(name)) for name in ("max_completion_tokens", "max_tokens")]
+    wishes.append(request.mode.max_tokens)
     limits = [wish for wish in wishes if wish is not None]
     if not limits:
         return False

@@ -22,6 +22,7 @@ else:
 
 VERSION: Final = 1
 MOST_BYTES: Final = 16 * 2**20
+_MOST: Final = 1e9
 
 
 class Smooth(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,8 +110,8 @@ def _check(artefact: Artefact) -> None:
         raise InvalidRequest("This trained router is damaged: its parts do not fit each other.")
     matrices = [artefact.feature_mean, artefact.feature_factor, artefact.landmark_features, *(s.coefficients for s in artefact.smooth)]
     plain = [*artefact.means, *artefact.weights, artefact.near_cosine, artefact.near_distance]
-    if not all(np.isfinite(floats(matrix, 1)).all() for matrix in matrices) or not np.isfinite(plain).all():
-        raise InvalidRequest("This trained router is damaged: not all its numbers are finite.")
+    if not all((np.abs(floats(matrix, 1)) < _MOST).all() for matrix in matrices) or not (np.abs(plain) < _MOST).all():
+        raise InvalidRequest("This trained router is damaged: not all its numbers are believable.")
 
 
 def floats(data: bytes, columns: int) -> Floats:

@@ -9,7 +9,7 @@ import math
 import re
 from typing import Final
 
-from farthing.routing.learned.prompt import text_of_prompt
+from farthing.routing.learned.prompt import TEXT_PARTS, text_of_prompt
 from farthing.types import Json
 
 VERSION: Final = 1
@@ -19,8 +19,8 @@ _WORD: Final = re.compile(r"\w+")
 _NUMBER: Final = re.compile(r"\d+(?:[.,]\d+)*")
 _CHOICE: Final = re.compile(r"^[ \t]*\(?(?:[A-Ja-j]|[1-9])[.):][ \t]+(.*)$", re.MULTILINE)
 _SENTENCE_END: Final = re.compile(r"[.!?\u3002\uff1f\uff01](?:\s|$)")
-_MATHS: Final = frozenset("+-*/=^<>\u221a\u2211\u222b\u2264\u2265\u00d7\u00f7%$\\{}|")
-_MARKS: Final = frozenset(".,;:!?")
+_MATHS: Final = "+-*/=^<>\u221a\u2211\u222b\u2264\u2265\u00d7\u00f7%$\\{}|"
+_MARKS: Final = ".,;:!?"
 _LONG_WORD: Final = 8
 
 _COMMON: Final = frozenset(
@@ -41,7 +41,7 @@ _SIGNS: Final = {
     "money": re.compile(r"\$|€|£"),
     "multiples": re.compile(r"\btwice\b|\bhalf\b|\bthird\b|\btimes\b|\bdouble\b"),
     "rate": re.compile(r"\beach\b|\bevery\b|\bper\b"),
-    "code": re.compile(r"`|\bdef\b|\breturn\b|\bint\b|\bcode\b|\bprogram\b|\bfunction\b|\bclass\b|\bselect\b.*\bfrom\b"),
+    "code": re.compile(r"`|\bdef\b|\breturn\b|\bint\b|\bcode\b|\bprogram\b|\bfunction\b|\bclass\b|\bselect\b.{1,99}\bfrom\b"),
     "statements": re.compile(r"\bstatement [1i]\b|\bi\. |\bii\."),
     "imperative": re.compile(r"^\s*(?:write|list|give|make|create|translate|summari[sz]e|rewrite|find|compute|solve|prove|describe)\b"),
 }
@@ -64,13 +64,13 @@ def features_of(body: Json) -> tuple[float, ...]:
         *_of_text(text_of_prompt(body)),
         math.log1p(max(users - 1, 0)),
         float(bool(body.get("tools"))),
-        float(isinstance(form, dict) and form.get("type") not in {None, "text"}),
+        float(isinstance(form, dict) and form.get("type") not in (None, "text")),
         float(any(_not_text(message.get("content")) for message in turns)),
     )
 
 
 def _not_text(content: object) -> bool:
-    return isinstance(content, list) and any(isinstance(part, dict) and part.get("type") not in {"text", "input_text"} for part in content)
+    return isinstance(content, list) and any(isinstance(part, dict) and part.get("type") not in TEXT_PARTS for part in content)
 
 
 def _of_text(text: str) -> tuple[float, ...]:
@@ -78,7 +78,7 @@ def _of_text(text: str) -> tuple[float, ...]:
     choices = _CHOICE.findall(text)
     of_choices = [len(choice) for choice in choices]
     digits = sum(map(str.isdigit, text))
-    maths = sum(1 for sign in text if sign in _MATHS)
+    maths = sum(map(text.count, _MATHS))
     sentences = len(_SENTENCE_END.findall(text))
     length, count = max(len(text), 1), max(len(words), 1)
     low = text.lower()
@@ -97,7 +97,7 @@ def _of_text(text: str) -> tuple[float, ...]:
         maths / length,
         log(maths),
         sum(map(str.isupper, text)) / length,
-        sum(1 for sign in text if sign in _MARKS) / length,
+        sum(map(text.count, _MARKS)) / length,
         log(sentences),
         min(sum(map(len, words)) / count, 20.0),
         len(set(words)) / count,
@@ -105,6 +105,6 @@ def _of_text(text: str) -> tuple[float, ...]:
         log(text.count("\n")),
         log(sum(1 for word in words if len(word) >= _LONG_WORD)),
         sum(1 for word in words if word in _COMMON) / count,
-        sum(1 for sign in text if not sign.isascii()) / length,
+        (len(text) - len(text.encode("ascii", "ignore"))) / length,
         *(float(sign.search(low) is not None) for sign in _SIGNS.values()),
     )

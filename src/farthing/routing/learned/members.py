@@ -32,7 +32,8 @@ _PRIOR: Final = 4.0
 """Neighbours' scores count together with so many of the mean."""
 _CLIP: Final = 4.0
 _JITTER: Final = 1e-4
-_BLOCK: Final = 1024
+_CELLS: Final = 2**21
+"""Of a matrix in double precision that is there for a moment: 16 MB."""
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -64,8 +65,11 @@ class Scale(msgspec.Struct, frozen=True):
 
 def cosines(query: Vectors, rows: Vectors) -> Floats:
     """Of each row of the first matrix to each of the second. A vector of zeros is at a right angle to all."""
-    apart = np.nan_to_num(np.asarray(numkong.cdist(query, rows, metric="angular")), nan=1.0)
-    found: Floats = (1 - apart).astype(np.float32)
+    step = max(1, _CELLS // len(rows))
+    found: Floats = np.empty((len(query), len(rows)), np.float32)
+    for start in range(0, len(query), step):
+        apart = np.asarray(numkong.cdist(query[start : start + step], rows, metric="angular"))
+        found[start : start + step] = 1 - np.nan_to_num(apart, nan=1.0)
     return found
 
 
@@ -157,9 +161,10 @@ def neighbours_in_other_folds(vectors: Vectors, fold: NDArray[np.intp]) -> tuple
     """For each row the places of its nearest rows in other folds, and their cosines."""
     most = min(MOST_NEIGHBOURS, len(vectors) - int(np.bincount(fold).max()))
     places, near = [], []
-    for start in range(0, len(vectors), _BLOCK):
-        cosine = cosines(vectors[start : start + _BLOCK], vectors)
-        cosine[fold[start : start + _BLOCK, None] == fold] = -2
+    step = max(1, _CELLS // len(vectors))
+    for start in range(0, len(vectors), step):
+        cosine = cosines(vectors[start : start + step], vectors)
+        cosine[fold[start : start + step, None] == fold] = -2
         found = nearest(cosine, most)
         places.append(found)
         near.append(np.take_along_axis(cosine, found, axis=1))

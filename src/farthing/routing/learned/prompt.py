@@ -7,8 +7,11 @@ from typing import Final
 
 from farthing.types import Json
 
-MOST_CHARACTERS: Final = 8_000
+MOST_CHARACTERS: Final = 4_000
 """Of a longer prompt the beginning and the end are read, half and half: that is where instructions and questions stand."""
+
+TEXT_PARTS: Final = ("text", "input_text")
+"""A tuple, because what a body says of a part may be anything, a list too."""
 
 _FOLLOW_UP: Final = 48
 """A question of at most so many characters after others ("and why?") is read together with the one before it."""
@@ -54,5 +57,5 @@ def _text(content: object) -> str:
         return content
     if not isinstance(content, list):
         return ""
-    parts = (part.get("text") for part in content if isinstance(part, dict) and part.get("type") in {"text", "input_text"})
+    parts = (part.get("text") for part in content if isinstance(part, dict) and part.get("type") in TEXT_PARTS)
     return "\n".join(part for part in parts if isinstance(part, str))

@@ -1,0 +1,1 @@
+"""What an AI back end costs: simulations of traffic that never was."""
