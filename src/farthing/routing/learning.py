@@ -158,9 +158,9 @@ class Learned:
     async def reload(self) -> None:
         """Let those versions decide that the store says. Raises the store's errors and keeps the old ones then."""
         async with self._reloading:
-            promoted = {one.router: one.version for one in await self._store.versions() if one.promoted_at is not None}
             for router, student in self._students.items():
-                version, before = promoted.get(router), self._deciding.get(router)
+                last = await self._store.promotions(router, 1)
+                version, before = last[0].version if last else None, self._deciding.get(router)
                 if version is None:
                     self._deciding.pop(router, None)
                 elif before is None or before.promoted != version:

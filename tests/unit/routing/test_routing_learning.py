@@ -25,7 +25,7 @@ from farthing.routing.learning import Learned, Student, facts_of, fitting
 from farthing.routing.outcome_book import OutcomeBook
 from farthing.settings import LearnedSettings
 from farthing.testing.words import WordEmbedder
-from farthing.types import Extras, Json, Lifeline, Operation, Outcome, Principal, Request, RouterVersion, new_id
+from farthing.types import Extras, Json, Lifeline, Operation, Outcome, Principal, Promotion, Request, RouterVersion, new_id
 
 _MODELS = ("weak", "strong")
 _EMBEDDER = WordEmbedder()
@@ -86,10 +86,10 @@ class Moody(InProcessRouters):
     away = False
     reads = 0
 
-    async def versions(self, router: str | None = None) -> list[RouterVersion]:
+    async def promotions(self, router: str, limit: int) -> list[Promotion]:
         if self.away:
             raise Unavailable("away")
-        return await super().versions(router)
+        return await super().promotions(router, limit)
 
     async def promoted(self, router: str) -> RouterVersion | None:
         self.reads += 1
