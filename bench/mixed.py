@@ -4,9 +4,9 @@
 
 The folder has mmlu.jsonl.gz and gsm8k.jsonl.gz of RouteLLM's evaluations: {prompt, weak, strong}, whether Mixtral-8x7B and GPT-4-1106
 were right. Half of the rows is learnt from, and whatever is chosen is chosen on it; the workload is made of the other half. Each line is
-replayed in process on all unseen rows of each split, and of the first split on `--asked` of them through a real server (0: not at all):
-accuracy from the answers, cost from the ledger. Embeddings are kept in --work. Progress and a table go to stderr, one JSON object to the
-last line of stdout.
+replayed in process on all unseen rows of each split. In the first split each goes through a real server too, on `--asked` of them (0: none
+does) and in its main lines on all: accuracy from the answers, cost from the ledger. Embeddings are kept in --work. Progress and a table go
+to stderr, one JSON object to the last line of stdout.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ ASSUMED = {
     "checked": [Assumed(0.25), Assumed(0.5)],
     "judged": [Assumed(0.25, 0.05, judged=True), Assumed(0.5, 0.0, judged=True), Assumed(0.5, 0.05, judged=True)],
 }
+MAIN = ("strong", "learned", "learned-checked 25%")
 ENOUGH = 0.6
 
 
@@ -170,20 +171,20 @@ def columns(results: Sequence[Result]) -> dict[str, Any]:
 
 
 def served(split: Split, prices: Mapping[str, Price], asked: int) -> dict[str, Any]:
-    """The same lines through the server, and whether they came out as in process."""
-    some = mixed(split.unseen.questions, 0, asked)
+    """The same lines through the server, and whether they came out as in process. The main ones with all that is unseen."""
     places = {one.prompt: at for at, one in enumerate(split.unseen.questions)}
-    rows = [places[one.prompt] for one in some]
-    work, folder = Workload(some, prices), Path(tempfile.mkdtemp(prefix="farthing-mixed-", dir="/tmp"))
+    some = Workload(mixed(split.unseen.questions, 0, asked), prices)
+    folder = Path(tempfile.mkdtemp(prefix="farthing-mixed-", dir="/tmp"))
     found = {}
     try:
         with server(folder / "up", split.length) as running:
             running.promote(split.trained.model, split.known)
             for number, line in enumerate(split.lines):
-                first = line.first[rows]
+                work = split.unseen if line.name in MAIN else some
+                first = line.first[[places[one.prompt] for one in work.questions]]
                 models = [line.model or (WEAK if one else STRONG) for one in first]
                 plan = Plan(name=f"line-{number}", models=models, quality=line.quality, assumed=line.assumed or NOTHING)
-                real, expected = running.played(plan, some), work.played(first, line.assumed)
+                real, expected = running.played(plan, work.questions), work.played(first, line.assumed)
                 found[line.name] = compared(real, expected, work, routed=line.model not in ("", WEAK, STRONG))
                 say(f"{line.name}: {json.dumps(found[line.name])}")
     finally:
