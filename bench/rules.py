@@ -4,8 +4,8 @@
 
 Prints one JSON line. `decide` goes the whole way of the route stage for a router with that many rules, none of which holds, so that each
 is looked at: with conditions on fields only, and with those that read the text too (tokens, language, time of day). `over_decode` is its
-median over that of `msgspec.json.decode` of the same body in the same round. Bodies: a short question, a conversation of 40 messages, and
-a document of 400 kB.
+median over that of `msgspec.json.decode` of the same body in the same round; `direct_us` is the stage for a request that names a model.
+Bodies: a short question, a conversation of 40 messages, and a document of 400 kB.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ async def measured(rules: int, rounds: int) -> dict[str, Any]:
         data = msgspec.json.encode({"model": "auto", "messages": messages})
         body = msgspec.json.decode(data)
         decode_us = _us(lambda data=data: msgspec.json.decode(data), rounds)  # type: ignore[misc]
-        found[name] = {"bytes": len(data), "decode_us": decode_us}
+        found[name] = {"bytes": len(data), "decode_us": decode_us, "direct_us": await _direct_us(stages["fields"], body, rounds)}
         for kind, one in stages.items():
             times = []
             for _ in range(rounds):
@@ -122,6 +122,18 @@ async def measured(rules: int, rounds: int) -> dict[str, Any]:
             over = round(median_us / decode_us, 2)
             found[name][f"decide_{kind}"] = {"p50_us": round(median_us, 1), "p99_us": round(p99_us, 1), "over_decode": over}
     return found
+
+
+async def _direct_us(one: RouteStage, body: dict[str, Any], rounds: int) -> float:
+    """The stage for a request that names a model."""
+    request = asking(body)
+    request.model = "strong"
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter_ns()
+        await one.choose(request)
+        times.append(time.perf_counter_ns() - start)
+    return round(statistics.median(times) / 1000, 2)
 
 
 def _us(call: Callable[[], object], rounds: int) -> float:

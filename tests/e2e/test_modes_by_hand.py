@@ -228,9 +228,9 @@ def test_with_the_database_away_the_last_known_is_shown_and_nothing_is_written(m
 
 
 def test_the_command_line_shows_sets_pins_and_tells(modes: Outpost) -> None:
-    said = modes.cli("mode", "set", "SHALLOW", "--scope", "tier:free", "--reason", "a hard weekend").stdout
+    said = modes.cli("mode", "set", "SHALLOW", "--scope", "tier:free", "--reason", "[/b] a hard [red]weekend :smile:").stdout
     assert "tier:free" in said
-    assert "a hard weekend" in said
+    assert "[/b] a hard [red]weekend :smile:" in said
     pinned = json.loads(modes.cli("mode", "pin", "DEEP", "--scope", "tenant:acme", "--for", "2h", "--json").stdout)
     (pin,) = [one["pin"] for one in pinned["scopes"] if one["pin"]]
     assert pin["until"] > pin["since"]

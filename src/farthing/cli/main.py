@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from farthing.cli import budgets, cache, keys, mode, models, reload, report, requests, retention, route, settings, up
+from farthing.cli import budgets, cache, keys, mode, models, reload, report, requests, retention, route, settings, simulate, up
 from farthing.errors import FarthingError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.add_typer(requests.app, name="requests")
 app.add_typer(retention.app, name="retention")
 app.add_typer(route.app, name="route")
 app.add_typer(settings.app, name="settings")
+app.add_typer(simulate.app, name="simulate")
 
 
 def main() -> None:

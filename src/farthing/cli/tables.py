@@ -22,4 +22,4 @@ def print_table(columns: Sequence[str], groups: Sequence[Iterable[Sequence[str]]
         for row in rows:
             table.add_row(*row)
         table.add_section()
-    Console(width=None if sys.stdout.isatty() else _UNFOLDED).print(table)
+    Console(width=None if sys.stdout.isatty() else _UNFOLDED, markup=False, emoji=False).print(table)

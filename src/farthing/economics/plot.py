@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from itertools import groupby
 from typing import Any
 
 from farthing.types import Json
@@ -98,9 +99,9 @@ def _modes(frame: Frame, rows: Sequence[Json], tiers: Sequence[str], ladder: Seq
     for at, tier in enumerate(tiers):
         y = top + at * (_BAND + 4)
         lines.append(_text(_LEFT - 6, y + 13, tier, "end"))
-        for row in rows:
-            fill = fills.get(row["modes"].get(tier, ""), "#eee")
-            lines.append(_box(frame.x(row["minute"]), y, _WIDTH / frame.minutes, _BAND, fill))
+        for name, some in groupby(rows, key=lambda row, tier=tier: row["modes"].get(tier, "")):  # type: ignore[misc]  # mypy cannot infer it
+            first, *_ = together = [row["minute"] for row in some]
+            lines.append(_box(frame.x(first), y, frame.x(len(together)) - _LEFT, _BAND, fills.get(name, "#eee")))
     return lines
 
 

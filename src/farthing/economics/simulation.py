@@ -52,7 +52,13 @@ class Desk(Protocol):
 
 
 class Control(Protocol):
-    """Decides modes."""
+    """Decides modes. Modes are named as in the ledger: None is the best one."""
+
+    def came(self, who: Principal, mode: str | None) -> None:
+        """A request begins."""
+
+    def ended(self, who: Principal, mode: str | None) -> None:
+        """It has ended, after its money was seen."""
 
     def saw(self, row: SpendRow) -> None:
         """Count what was spent."""
@@ -190,6 +196,9 @@ class Simulation:
             account.by_mode_of_key[key][mode.name] += 1
         self._calls[served.model] += 1
         account.peak_calls[served.model] = max(account.peak_calls[served.model], self._calls[served.model])
+        if self._control is not None:
+            self._clock.now = EPOCH + asked.at
+            self._control.came(asked.who, _named(mode))
         heapq.heappush(self._ends, (asked.at + served.seconds, next(self._order), asked, mode, served))
 
     def _complete(self, now: float) -> None:
@@ -207,6 +216,7 @@ class Simulation:
             if self._control is not None:
                 self._clock.now = EPOCH + at
                 self._control.saw(_row(at, asked.who, mode, served))
+                self._control.ended(asked.who, _named(mode))
 
     def _decide(self, now: float) -> None:
         if self._control is not None:
@@ -251,7 +261,16 @@ class Rolling:
 
 
 def _row(at: float, who: Principal, mode: Mode, served: Served) -> SpendRow:
-    name = None if mode.rank == 0 else mode.name
     return SpendRow(
-        at=EPOCH + at, tenant=who.tenant, tier=who.tier, key_id=str(who.key_id), mode=name, microusd=served.microusd, requests=1
+        at=EPOCH + at,
+        tenant=who.tenant,
+        tier=who.tier,
+        key_id=str(who.key_id),
+        mode=_named(mode),
+        microusd=served.microusd,
+        requests=1,
     )
+
+
+def _named(mode: Mode) -> str | None:
+    return None if mode.rank == 0 else mode.name

@@ -58,7 +58,7 @@ class RouteDoors:
             principal=Principal(key_id=request.scope[KEY_ID], tenant=wanted.tenant, user=wanted.user, tier=wanted.tier),
             operation=Operation.CHAT,
             model=typed.model,
-            extras=parse.extras(body.pop("farthing", None), ()),
+            extras=msgspec.structs.replace(parse.extras(body.pop("farthing", None), ()), dry_run=True),  # nothing is learnt of it
             body=body,
             stream=bool(typed.stream),
             started_ns=time.perf_counter_ns(),

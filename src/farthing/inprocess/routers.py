@@ -85,7 +85,7 @@ class InProcessRouters:
 
 
 class InProcessOutcomes:
-    """`ports.OutcomeStore`. Beyond `max_rows` the oldest go at once."""
+    """`ports.OutcomeStore`. Beyond `max_rows` with a score, and as many without, the oldest go at once."""
 
     def __init__(self, *, max_rows: int = 100_000, clock: Callable[[], datetime] = utc_now) -> None:
         self._max_rows = max_rows
@@ -96,7 +96,7 @@ class InProcessOutcomes:
     async def add(self, outcomes: Sequence[Outcome]) -> None:
         """See `ports.OutcomeStore.add`."""
         for one in outcomes:
-            if not 0 <= one.score <= 1 or len(one.vector) > _MOST_VECTOR:
+            if (one.score is not None and not 0 <= one.score <= 1) or len(one.vector) > _MOST_VECTOR:
                 raise InvalidRequest("an outcome has a score from 0 to 1, and a vector of at most 64 KiB")
         for one in outcomes:
             place = (one.request_id, one.model, one.tenant)
@@ -119,7 +119,10 @@ class InProcessOutcomes:
         wanted = [
             one
             for place, one in sorted(self._outcomes.items(), reverse=True)
-            if router in {None, one.router} and tenant in {None, one.tenant} and (before is None or place[:2] < before)
+            if one.score is not None
+            and router in {None, one.router}
+            and tenant in {None, one.tenant}
+            and (before is None or place[:2] < before)
         ]
         return wanted[:limit]
 
@@ -136,7 +139,10 @@ class InProcessOutcomes:
         self._erasures = {place: at for place, at in self._erasures.items() if at >= now - _ERASURES_KEPT}
         if len(self._outcomes) <= max_rows:
             return 0
-        return self._drop(sorted(self._outcomes, reverse=True)[max_rows:])
+        newest_first = sorted(self._outcomes, reverse=True)
+        unsaid = [place for place in newest_first if self._outcomes[place].score is None]
+        said = [place for place in newest_first if self._outcomes[place].score is not None]
+        return self._drop([*said[max_rows:], *unsaid[max_rows:]])
 
     def _drop(self, gone: Sequence[tuple[UUID, str, str]]) -> int:
         for place in gone:

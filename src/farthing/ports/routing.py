@@ -52,10 +52,10 @@ class OutcomeStore(Protocol):
         """
 
     async def of(self, tenant: str, request_id: UUID) -> list[Outcome]:
-        """All outcomes of a tenant's request, by model."""
+        """All outcomes of a tenant's request, by model, those without a score too."""
 
     async def latest(self, *, router: str | None, tenant: str | None, limit: int, before: tuple[UUID, str] | None = None) -> list[Outcome]:
-        """At most `limit`, newest first, of one router or (None) all, of one tenant or (None) all.
+        """At most `limit` that have a score, newest first, of one router or (None) all, of one tenant or (None) all.
 
         `before`: request id and model of the last one of the page before, to go on from.
         """
@@ -64,7 +64,7 @@ class OutcomeStore(Protocol):
         """Delete all outcomes of a user, or (None) of the whole tenant. Returns how many went."""
 
     async def prune(self, max_rows: int) -> int:
-        """Delete the oldest beyond `max_rows`. Returns how many went."""
+        """Delete the oldest beyond `max_rows` of those with a score, and of those without. Returns how many went."""
 
 
 class RouteExplainer(Protocol):

@@ -31,12 +31,12 @@ ON CONFLICT (tenant, request_id, model) DO UPDATE SET
   user_id = excluded.user_id, router = excluded.router, score = excluded.score, by = excluded.by, vector = excluded.vector,
   embedder = excluded.embedder, features = excluded.features, explored = excluded.explored,
   at = excluded.at
-WHERE excluded.by IN {_PEOPLE} OR o.by NOT IN {_PEOPLE}
+WHERE excluded.by IN {_PEOPLE} OR (o.by NOT IN {_PEOPLE} AND (excluded.score IS NOT NULL OR o.score IS NULL))
 """  # noqa: S608  # all parts are ours
 _OF = f"SELECT {_COLUMNS} FROM farthing.outcomes WHERE tenant = %s AND request_id = %s ORDER BY model"  # noqa: S608  # the same
 _LATEST = f"""
 SELECT {_COLUMNS} FROM farthing.outcomes
-WHERE (%(router)s::text IS NULL OR router = %(router)s) AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
+WHERE score IS NOT NULL AND (%(router)s::text IS NULL OR router = %(router)s) AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
   AND (%(request)s::uuid IS NULL OR (request_id, model) < (%(request)s, %(model)s::text))
 ORDER BY request_id DESC, model DESC LIMIT %(limit)s
 """  # noqa: S608  # the same
@@ -49,7 +49,8 @@ DELETE FROM farthing.outcomes WHERE ctid = ANY (ARRAY(
 _PRUNING = "SELECT pg_try_advisory_xact_lock(hashtextextended('farthing.outcomes.prune', 0))"
 _PRUNE = """
 DELETE FROM farthing.outcomes WHERE ctid = ANY (ARRAY(
-  SELECT ctid FROM farthing.outcomes ORDER BY request_id DESC, model DESC OFFSET %(keep)s LIMIT %(rows)s
+  SELECT ctid FROM farthing.outcomes WHERE (score IS NULL) = %(unsaid)s
+  ORDER BY request_id DESC, model DESC OFFSET %(keep)s LIMIT %(rows)s
 ))
 """
 
@@ -109,7 +110,7 @@ class PostgresOutcomes:
 
     async def prune(self, max_rows: int) -> int:
         """See `ports.OutcomeStore.prune`. Returns 0 when another worker is at it."""
-        return await self._repeat(_PRUNE, {"keep": max_rows}, _PRUNING)
+        return sum([await self._repeat(_PRUNE, {"keep": max_rows, "unsaid": unsaid}, _PRUNING) for unsaid in (False, True)])
 
     async def _repeat(self, statement: str, values: dict[str, object], alone: str | None = None) -> int:
         """A statement on at most `rows` rows, until there are no more."""

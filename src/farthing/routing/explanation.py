@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+import msgspec
+
 from farthing.routing.choice import Choice, direct
 from farthing.routing.estimates import Estimates
 from farthing.routing.reading import Reading
@@ -30,6 +32,7 @@ class Explainer:
     async def __call__(self, request: Request, *, at: datetime | None, mode: str | None, ask: bool) -> Json:
         """See `ports.RouteExplainer`."""
         request.mode = self._mode_of(request.principal, mode)
+        request.extras = msgspec.structs.replace(request.extras, store=False)  # nothing is to be learnt from a question about a question
         request.fingerprint = self._routers.admit(request)
         reading = Reading(request, utc_now if at is None else lambda: at)
         route = self._routers.route_of(request)

@@ -76,17 +76,17 @@ class Learned:
     async def choose(self, router: str, request: Request, quality: float, models: Sequence[str] | None = None) -> tuple[str | None, str]:
         """The model for a request, or None for "I don't know", and why, in words.
 
-        `quality` is the share of the best model's quality to keep. `models`: only these candidates; None for all of the router's.
+        `quality` is the share of the best model's quality to keep. `models`: only these candidates; None for all of the router's. A request
+        with `dry_run` is only asked about: it is not counted, explored or remembered.
         """
         try:
             model, reason = await self._choose(router, request, quality, models)
         except Exception as error:  # noqa: BLE001 - whatever it is, the default answers and the log must say
             _log.exception("the learned router %r failed", router)
             model, reason = None, f"the learned router failed ({type(error).__name__})"
-        if model is None:
-            self.unknown += 1
-        else:
-            self.decided += 1
+        if not request.extras.dry_run:
+            self.decided += model is not None
+            self.unknown += model is None
         return model, reason
 
     async def _choose(self, router: str, request: Request, quality: float, models: Sequence[str] | None) -> tuple[str | None, str]:
@@ -102,9 +102,11 @@ class Learned:
             return None, read
         features = features_of(request.body)
         chosen = learned.choose(learned.predict(read, features), quality, candidates)
-        other = student.exploration.instead_of(chosen.model, candidates, request) if chosen.model is not None else None
-        self._book.note(request, router, read, features, explored=other)
         said = f"version {deciding.version}: {chosen.reason}"
+        if request.extras.dry_run:
+            return chosen.model, said
+        other = student.exploration.instead_of(chosen.model, candidates, request) if chosen.model is not None else None
+        self._book.note(request, router, read, features, other or chosen.model, explored=other is not None)
         if other is not None:
             return other, f"{said}; explored: {other} instead of {chosen.model}"
         return chosen.model, said
@@ -123,10 +125,10 @@ class Learned:
                 async with asyncio.timeout(timeout_s):
                     (encoded,) = await self._embedder.encode([text])
             except TimeoutError:
-                self.late += 1
+                self.late += not request.extras.dry_run
                 return f"the prompt was not read within {timeout_s:g} s"
             except FarthingError as error:
-                self.late += 1
+                self.late += not request.extras.dry_run
                 return f"the prompt could not be read: {error.message}"
         return encoded.vector if any(encoded.vector) else "the prompt has no direction"
 
@@ -156,9 +158,9 @@ class Learned:
     async def reload(self) -> None:
         """Let those versions decide that the store says. Raises the store's errors and keeps the old ones then."""
         async with self._reloading:
-            promoted = {one.router: one.version for one in await self._store.versions() if one.promoted_at is not None}
             for router, student in self._students.items():
-                version, before = promoted.get(router), self._deciding.get(router)
+                last = await self._store.promotions(router, 1)
+                version, before = last[0].version if last else None, self._deciding.get(router)
                 if version is None:
                     self._deciding.pop(router, None)
                 elif before is None or before.promoted != version:

@@ -53,7 +53,7 @@ class _Said(msgspec.Struct, frozen=True, gc=False):
     request_id: UUID
     noted: Noted
     model: str
-    score: float
+    score: float | None
     by: OutcomeBy
     at: datetime
 
@@ -94,8 +94,13 @@ class OutcomeBook:
         """Outcomes that wait to be written."""
         return len(self._queue)
 
-    def note(self, request: Request, router: str, vector: bytes, features: tuple[float, ...], *, explored: str | None = None) -> None:
-        """Remember a prompt that was read. Not where the caller wants nothing kept (`store: false`)."""
+    def note(
+        self, request: Request, router: str, vector: bytes, features: tuple[float, ...], model: str | None, *, explored: bool = False
+    ) -> None:
+        """Remember a prompt that was read, and the model that was chosen, if any. Not where the caller wants nothing kept (`store: false`).
+
+        In the store too, if it is in the sample: somebody may tell another worker, or this one tomorrow, how good the answer was.
+        """
         if _may_keep(request):
             noted = Noted(
                 tenant=request.principal.tenant,
@@ -103,9 +108,12 @@ class OutcomeBook:
                 router=router,
                 features=features,
                 vector=vector,
-                explored=explored,
+                explored=model if explored else None,
             )
             self._remember(request.id, noted)
+            if self._sampled(request.id, router) and len(self._queue) < self._max_pending // 2:  # the other half is for what is said
+                self._queue.append(_Said(request.id, noted, model or "", None, "nobody", self._clock()))
+                self._news.set()
 
     def _remember(self, request_id: UUID, noted: Noted) -> None:
         self._noted[request_id] = noted
@@ -156,6 +164,9 @@ class OutcomeBook:
         if final is None or final.tenant != tenant or final.model_used is None:
             raise NotFound(f"no model has answered the request {request_id} (yet); the ledger has it within a second or so of its end")
         await self._store.add([self._outcome(_Said(request_id, noted, final.model_used, score, by, self._clock()), embedder)])
+        if not any(one.model == final.model_used for one in await self._store.of(tenant, request_id)):
+            self._noted.pop(request_id, None)
+            raise NotFound(f"what was known of the request {request_id} has been deleted, and nothing is kept of it")
         return {"object": "farthing.outcome", "router": noted.router, "model": final.model_used, "score": score, "by": by}
 
     def _remembered(self, tenant: str, request_id: UUID) -> Noted | None:
@@ -164,13 +175,13 @@ class OutcomeBook:
 
     async def _stored(self, tenant: str, request_id: UUID) -> tuple[Noted, str]:
         """The prompt of another outcome of the same request, and what has read it. Raises `NotFound`."""
-        for one in await self._store.of(tenant, request_id):
-            explored = one.model if one.explored else None
-            noted = Noted(
-                tenant=tenant, user_id=one.user_id, router=one.router, features=one.features, vector=one.vector, explored=explored
-            )
-            return noted, one.embedder
-        raise NotFound(f"there is no prompt of a request {request_id} to learn from: no router that can learn has read it lately")
+        found = await self._store.of(tenant, request_id)
+        if not found:
+            raise NotFound(f"there is no prompt of a request {request_id} to learn from: no router that can learn has read it lately")
+        explored = next((one.model for one in found if one.explored), None)
+        one = found[0]
+        noted = Noted(tenant=tenant, user_id=one.user_id, router=one.router, features=one.features, vector=one.vector, explored=explored)
+        return noted, one.embedder
 
     @staticmethod
     def _outcome(said: _Said, embedder: str) -> Outcome:

@@ -35,11 +35,11 @@ def examples_of(outcomes: Iterable[Outcome], models: Sequence[str], embedder: st
         place = (one.tenant, one.request_id)
         if one.embedder != embedder or len(one.features) != features:
             foreign.add(place)
-        elif one.model in models:
+        elif one.model in models and one.score is not None:
             requests.setdefault(place, []).append(one)
     complete = []
     for place in sorted(requests, key=lambda place: (place[1], place[0])):
-        scores = _completed({one.model: one.score for one in requests[place]}, models)
+        scores = _completed({one.model: one.score for one in requests[place] if one.score is not None}, models)
         if scores is not None:
             complete.append((requests[place][-1], scores))
     return Examples(complete=complete, incomplete=len(requests) - len(complete), foreign=len(foreign))

@@ -8,14 +8,15 @@ from collections import OrderedDict
 from farthing.errors import Overloaded
 from farthing.pipeline.holding import Holding
 from farthing.pipeline.stage import Next
-from farthing.types import Answer, Request
+from farthing.types import CHECK, Answer, Request
 
 
 class ModelCalls:
     """See `pipeline.stage.Stage`. Stands right before `dispatch`, so that answers from a cache do not wait here.
 
-    A stream is under way until it has ended. A request waits `max_wait_s` at most; then, or when `max_queue` wait already, it is refused
-    with `Overloaded`. One that is cancelled leaves the line at once. `refused` counts.
+    A stream is under way until it has ended. A question about an answer that is held takes the place of the request that holds it. A
+    request waits `max_wait_s` at most; then, or when `max_queue` wait already, it is refused with `Overloaded`. One that is cancelled
+    leaves the line at once. `refused` counts.
     """
 
     def __init__(self, *, most: int, max_queue: int, max_wait_s: float) -> None:
@@ -33,6 +34,8 @@ class ModelCalls:
 
     async def __call__(self, request: Request, following: Next) -> Answer:
         """See `pipeline.stage.Stage`."""
+        if request.purpose == CHECK:
+            return await following(request)
         if self.under_way < self._most:
             self.under_way += 1
         else:

@@ -6,23 +6,19 @@ import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from statistics import median
 
 import msgspec
 
 from farthing.modes import MOST_ENTRIES, pin_of, set_mode, worst_of
 from farthing.settings import ModesSettings
 from farthing.spend.demand import Demand
-from farthing.spend.forecast import NOTHING, Flow, Rate
+from farthing.spend.forecast import NOTHING, Rate
+from farthing.spend.mode_groups import Groups
 from farthing.spend.mode_policy import Ceiling, Episode, Group, Rules, choose, eta_s
 from farthing.spend.window import Series, breaks_in_s
 from farthing.types import TOTAL, Mode, ModeState, SpendRow, dollars
 
 POLICY = "policy"
-_MOST_ALONE = 16
-"""Keys that may be down alone for the sake of the total ceiling."""
-_FEWEST_KEYS = 3
-"""Of so few keys none is out of the ordinary."""
 _NEAR = 0.25
 """Below this share of its ceiling a key needs no forecast."""
 
@@ -76,6 +72,7 @@ class ModeControl:
         )
         self._limit = _microusd(settings.ceiling_usd)
         self._key_limit = _microusd(settings.keys.ceiling_usd)
+        self._groups = Groups(settings, ladder, self.demand)
         self._episodes: dict[str, Episode] = {}
         self.changes = 0
 
@@ -112,127 +109,16 @@ class ModeControl:
         """The total ceiling: keys that are down alone, then tier by tier."""
         if self._limit is None:
             return []
-        alone = self._alone(state, at)
-        scopes, groups, fixed = self._groups(state, now, at, alone)
+        alone = self._groups.alone(state, at)
+        scopes, groups, fixed = self._groups.of(state, now, at, alone)
         coming = self.demand.under_way_microusd()
         ceiling = self._ceiling(self._limit, self.demand.window.total, now, fixed, coming)
-        if not math.isinf(eta_s(ceiling, groups, self._rules)) and (suspects := self._suspects(alone, now)):
-            scopes, groups, fixed = self._groups(state, now, at, [*suspects, *alone])
+        if not math.isinf(eta_s(ceiling, groups, self._rules)) and (suspects := self._groups.suspects(alone, now)):
+            scopes, groups, fixed = self._groups.of(state, now, at, [*suspects, *alone])
             ceiling = self._ceiling(self._limit, self.demand.window.total, now, fixed, coming)
         chosen = self._choose(TOTAL, ceiling, groups, state, now, at)
         why = self._why(ceiling, groups, "")
         return [(scope, rung, why) for names, rung in zip(scopes, chosen, strict=True) for scope in names]
-
-    def _groups(self, state: ModeState, now: float, at: datetime, alone: Sequence[str]) -> tuple[list[list[str]], list[Group], Rate]:
-        """Who may be sent down, in which order, by which scopes; and what those spend that are pinned."""
-        rates = {tier: list(flow.rates(now)) for tier, flow in self.demand.tiers.items()}
-        fixed = self._take_out(state, now, at, alone, rates)
-        scopes: list[list[str]] = []
-        groups: list[Group] = []
-        for key in alone:
-            scope = f"key:{key}"
-            scopes.append([scope])
-            groups.append(Group(name=scope, rates=self.demand.keys[key].rates(now), rung=self._rung(state, [scope], at)))
-        for tiers in self._order():
-            free = []
-            for tier in tiers:
-                pin = pin_of(state, (f"tier:{tier}", TOTAL), self._ladder, at)
-                if pin is not None:
-                    fixed += rates[tier][pin.rank]
-                else:
-                    free.append(tier)
-            if free:
-                names = [f"tier:{tier}" for tier in free] if self._settings.tiers else [TOTAL]
-                summed = tuple(sum((rates[tier][rank] for tier in free), NOTHING) for rank in range(len(self._ladder)))
-                scopes.append(names)
-                groups.append(Group(name=names[0], rates=summed, rung=self._rung(state, names, at)))
-        return scopes, groups, fixed
-
-    def _order(self) -> list[list[str]]:
-        """Tiers, the first ones to go down first. Those that are not named go together, before all."""
-        seen = self.demand.tiers
-        named = self._settings.tiers
-        others = [tier for tier in seen if tier not in named]
-        return [group for group in (others, *([tier] for tier in named if tier in seen)) if group]
-
-    def _take_out(self, state: ModeState, now: float, at: datetime, alone: Sequence[str], rates: dict[str, list[Rate]]) -> Rate:
-        """Take those whose mode is not that of their tier out of their tier's rates. Returns what the pinned ones spend."""
-        for tier in {self.demand.keys[key].tier for key in alone}:
-            rates[tier] = self._without(tier, alone, now)
-        fixed = NOTHING
-        apart = {scope.removeprefix("tenant:") for held in (state.entries, state.pins) for scope in held if scope.startswith("tenant:")}
-        for (tenant, tier), flow in self.demand.tenants.items():
-            if tenant in apart:
-                fixed += self._take_one(state, (f"tenant:{tenant}",), flow, tier, rates, now, at)
-        for scope in {**state.entries, **state.pins}:
-            key = scope.removeprefix("key:")
-            flow_of_key = self.demand.keys.get(key) if scope.startswith("key:") else None
-            if flow_of_key is None or key in alone or (flow_of_key.tenant in apart and flow_of_key.tenant in self._settings.tenants):
-                continue
-            fixed += self._take_one(state, (scope, f"tenant:{flow_of_key.tenant}"), flow_of_key, flow_of_key.tier, rates, now, at)
-        return fixed
-
-    def _without(self, tier: str, alone: Sequence[str], now: float) -> list[Rate]:
-        """What a tier would spend without some keys. Summed over the others: what those cost has nothing to do with what these cost."""
-        rates = [NOTHING] * len(self._ladder)
-        seen = 0.0
-        left = self.demand.tiers[tier].requests_per_s(now)
-        for key, flow in self.demand.keys.items():
-            if flow.tier != tier:
-                continue
-            if key in alone:
-                left -= flow.requests_per_s(now)
-                continue
-            seen += flow.requests_per_s(now)
-            rates = [whole + part for whole, part in zip(rates, flow.rates(now), strict=True)]
-        more = max(left / seen, 1.0) if seen > 0 and len(self.demand.keys) >= self._settings.max_keys // 2 else 1.0
-        return [rate.scaled(more, more, more) for rate in rates]
-
-    def _take_one(
-        self,
-        state: ModeState,
-        scopes: tuple[str, ...],
-        flow: Flow,
-        tier: str,
-        rates: dict[str, list[Rate]],
-        now: float,
-        at: datetime,
-    ) -> Rate:
-        """Count a part of a tier by its own mode. Returns what it spends if it is pinned; else it stays in the tier's rates."""
-        parts = flow.rates(now)
-        brisk, fast, slow = flow.share_of(self.demand.tiers[tier], now)
-        rest = [whole.scaled(1 - brisk, 1 - fast, 1 - slow) for whole in rates[tier]]
-        pin = pin_of(state, scopes, self._ladder, at)
-        if pin is not None:
-            rates[tier] = rest
-            return parts[pin.rank]
-        own = worst_of(state, scopes, self._ladder, at).rank
-        rates[tier] = [whole + parts[max(own, rank)] for rank, whole in enumerate(rest)]
-        return NOTHING
-
-    def _alone(self, state: ModeState, at: datetime) -> list[str]:
-        """Keys that are down by themselves, and not pinned."""
-        keys = [scope.removeprefix("key:") for scope in state.entries if scope.startswith("key:")]
-        return [key for key in keys if key in self.demand.keys and pin_of(state, self._scopes_of_key(key), self._ladder, at) is None][
-            :_MOST_ALONE
-        ]
-
-    def _scopes_of_key(self, key: str) -> tuple[str, str, str, str]:
-        flow = self.demand.keys[key]
-        return f"key:{key}", f"tenant:{flow.tenant}", f"tier:{flow.tier}", TOTAL
-
-    def _suspects(self, alone: Sequence[str], now: float) -> list[str]:
-        """The key that alone makes most of the spending, far out of the ordinary, if there is one."""
-        rates = {key: flow.rates(now)[0].fast for key, flow in self.demand.keys.items()}
-        busy = {key: rate for key, rate in rates.items() if rate > 0}
-        if len(busy) < _FEWEST_KEYS:
-            return []
-        settings = self._settings.keys
-        others = {key: rate for key, rate in busy.items() if key not in alone}
-        key, rate = max(others.items(), key=lambda one: one[1], default=("", 0.0))
-        usual = median(value for name, value in busy.items() if name != key)
-        abuses = rate > settings.abuse_share * sum(others.values()) and rate >= settings.abuse_factor * usual
-        return [key] if abuses and len(alone) < _MOST_ALONE else []
 
     def _tenants(self, state: ModeState, now: float, at: datetime) -> list[tuple[str, int, str]]:
         """Each tenant's own ceiling."""
@@ -242,7 +128,7 @@ class ModeControl:
             flows = {tier: flow for (name, tier), flow in self.demand.tenants.items() if name == tenant}
             if not flows or pin_of(state, (scope, TOTAL), self._ladder, at) is not None:
                 continue
-            floor = min(self._rung(state, (f"tier:{tier}", TOTAL), at) for tier in flows)
+            floor = min(worst_of(state, (f"tier:{tier}", TOTAL), self._ladder, at).rank for tier in flows)
             sums = [sum((flow.rates(now)[rank] for flow in flows.values()), NOTHING) for rank in range(len(self._ladder))]
             limit = _microusd(its.ceiling_usd) or 0
             wanted += self._own(scope, limit, self.demand.window.tenants[tenant], sums, floor, state, now, at)
@@ -258,9 +144,9 @@ class ModeControl:
             scope = f"key:{key}"
             if key not in self.demand.keys or (series.total < _NEAR * limit and scope not in state.entries):
                 continue
-            _, *wider = scopes = self._scopes_of_key(key)
+            _, *wider = scopes = self._groups.scopes_of_key(key)
             if pin_of(state, scopes, self._ladder, at) is None:
-                floor = self._rung(state, wider, at)
+                floor = worst_of(state, wider, self._ladder, at).rank
                 wanted += self._own(scope, limit, series, self.demand.keys[key].rates(now), floor, state, now, at)
         return wanted
 
@@ -278,7 +164,7 @@ class ModeControl:
         """A ceiling over one scope. `floor`: in this mode it is in any case."""
         ceiling = self._ceiling(limit, series, now, NOTHING)
         floored = tuple(rates[max(rank, floor)] for rank in range(len(rates)))
-        group = Group(name=scope, rates=floored, rung=self._rung(state, (scope,), at))
+        group = Group(name=scope, rates=floored, rung=worst_of(state, (scope,), self._ladder, at).rank)
         [rung] = self._choose(scope, ceiling, [group], state, now, at)
         return [(scope, rung, self._why(ceiling, [group], f" of {scope}"))]
 
@@ -294,9 +180,6 @@ class ModeControl:
     def _ceiling(self, limit: int, series: Series, now: float, fixed: Rate, coming: int = 0) -> Ceiling:
         return Ceiling(limit=limit, spent=series.total + coming, ends=tuple(self.demand.window.ends_in_s(series, now)), fixed=fixed)
 
-    def _rung(self, state: ModeState, scopes: Sequence[str], at: datetime) -> int:
-        return worst_of(state, scopes, self._ladder, at).rank
-
     def _why(self, ceiling: Ceiling, groups: Sequence[Group], whose: str) -> str:
         window = f"{dollars(ceiling.limit)} USD in {self._rules.window_s:g} s"
         share = ceiling.spent / ceiling.limit if ceiling.limit else 1.0
@@ -309,7 +192,7 @@ class ModeControl:
         """How the total ceiling stands in the present modes."""
         now = self.demand.fold()
         at = datetime.fromtimestamp(now, UTC)
-        _, groups, fixed = self._groups(state, now, at, self._alone(state, at))
+        _, groups, fixed = self._groups.of(state, now, at, self._groups.alone(state, at))
         total = sum((group.rates[group.rung] for group in groups), fixed)
         series = self.demand.window.total
 

@@ -67,6 +67,7 @@ class Window:
         self.tenants = {tenant: Series() for tenant in tenants}
         self.keys: dict[str, Series] = {}
         self._most = most
+        self._oldest: int | None = None
 
     def add(self, at: float, tenant: str, key: str | None, microusd: int) -> None:
         """Count what was spent at a time (seconds)."""
@@ -83,6 +84,15 @@ class Window:
     def advance(self, now: float) -> None:
         """Let go of what has left the window."""
         oldest = math.floor((now - self.window_s) / self.step_s)
+        if oldest != self._oldest:
+            self._oldest = oldest
+            self._drop_before(oldest)
+        if len(self.keys) > self._most:
+            spare = len(self.keys) - self._most * 9 // 10
+            for key in nsmallest(spare, self.keys, key=lambda key: self.keys[key].total):
+                del self.keys[key]
+
+    def _drop_before(self, oldest: int) -> None:
         self.total.drop_before(oldest)
         for series in self.tenants.values():
             series.drop_before(oldest)
@@ -93,10 +103,6 @@ class Window:
                 gone.append(key)
         for key in gone:
             del self.keys[key]
-        if len(self.keys) > self._most:
-            spare = len(self.keys) - self._most * 9 // 10
-            for key in nsmallest(spare, self.keys, key=lambda key: self.keys[key].total):
-                del self.keys[key]
 
     def take_in(self, other: Window) -> None:
         """Count what another window of the same length has, too."""

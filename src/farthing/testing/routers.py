@@ -246,6 +246,21 @@ class OutcomeStoreContract:
             await routed.outcomes.add([outcome(1, routed.clock), outcome(2, routed.clock, **wrong)])
         assert await self._all(routed) == []
 
+    async def test_what_nothing_was_said_of_yet_is_known_by_its_request_and_taught_by_nobody(self, routed: Routed) -> None:
+        unsaid, said = outcome(1, routed.clock, score=None, by="nobody"), outcome(1, routed.clock, model="strong")
+        await routed.outcomes.add([unsaid, said])
+        assert await routed.outcomes.of("acme", asked_id(1)) == [said, unsaid]
+        assert await self._all(routed) == [said]
+
+    @pytest.mark.parametrize("by", [*_MACHINES, *_PEOPLE])
+    async def test_who_says_something_is_heard_over_who_says_nothing(self, routed: Routed, by: OutcomeBy) -> None:
+        unsaid, said = outcome(1, routed.clock, score=None, by="nobody"), outcome(1, routed.clock, score=0.5, by=by)
+        for one in (unsaid, said, unsaid):
+            await routed.outcomes.add([one])
+        assert await routed.outcomes.of("acme", asked_id(1)) == [said]
+        await routed.outcomes.forget("acme", None)
+        assert await routed.outcomes.of("acme", asked_id(1)) == []
+
     async def test_nothing_can_be_added(self, routed: Routed) -> None:
         await routed.outcomes.add([])
         assert await self._all(routed) == []
@@ -279,6 +294,14 @@ class OutcomeStoreContract:
         assert await routed.outcomes.prune(1500) == 0
         assert await routed.outcomes.prune(3) == 1497
         assert await self._all(routed) == made[:-4:-1]
+
+    async def test_what_nothing_was_said_of_makes_no_room_of_what_is_known(self, routed: Routed) -> None:
+        said = [outcome(n, routed.clock) for n in range(5)]
+        unsaid = [outcome(n, routed.clock, score=None, by="nobody") for n in range(10, 20)]
+        await routed.outcomes.add([*said, *unsaid])
+        assert await routed.outcomes.prune(4) == 7
+        assert await self._all(routed) == said[:0:-1]
+        assert [len(await routed.outcomes.of("acme", asked_id(n))) for n in range(10, 20)] == [0] * 6 + [1] * 4
 
     async def test_two_who_write_the_same_in_different_order_do_not_stop_each_other(self, routed: Routed) -> None:
         made = [outcome(n, routed.clock) for n in range(200)]

@@ -32,7 +32,7 @@ from farthing.ports import AnswerStore, BudgetStore, Changes, KeyStore, LedgerSt
 from farthing.types import CacheScope, KeyRecord, LedgerEntry, Source, StoredAnswer, Totals, new_id, uuid7_at
 
 _NEWS_S = 5.0
-_CHANNELS = 6
+_CHANNELS = ("keys", "answers", "budgets", "retention", "questions", "verdicts", "config", "spend", "routers")
 _NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 _DAY = timedelta(days=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -462,9 +462,7 @@ class ChangesContract:
 
     async def test_a_watch_begins_with_every_channel_so_that_nothing_is_missed(self, stores: Stores) -> None:
         async with aclosing(watched(stores.changes)) as news:
-            assert {await anext(news) for _ in range(_CHANNELS)} == {
-                (channel, "") for channel in ("keys", "answers", "budgets", "retention", "questions", "verdicts")
-            }
+            assert {await anext(news) for _ in _CHANNELS} == {(channel, "") for channel in _CHANNELS}
 
     async def test_new_changed_and_deleted_budgets_are_told(self, stores: Stores) -> None:
         async with aclosing(watched(stores.changes)) as news:
@@ -517,7 +515,7 @@ async def watched(changes: Changes) -> AsyncGenerator[tuple[str, str], None]:
 
 
 async def _skip_start(news: AsyncIterator[tuple[str, str]]) -> None:
-    for _ in range(_CHANNELS):
+    for _ in _CHANNELS:
         await anext(news)
 
 

@@ -20,13 +20,14 @@ from farthing.types.callers import ANONYMOUS, KeyRecord, Limits, Principal, Quot
 from farthing.types.modes import DEEP, TOTAL, Document, Mode, ModeEntry, ModeState, SpendRow, scopes_of
 from farthing.types.money import HEDGE_LOST, Attempt, LedgerEntry, Price, Report, Totals, Usage
 from farthing.types.prompts import Prompt
-from farthing.types.requests import ANSWER, Answer, ChunkStream, Completion, Extras, Lifeline, Operation, Request, Source
+from farthing.types.requests import ANSWER, CHECK, Answer, ChunkStream, Completion, Extras, Lifeline, Operation, Request, Source
 from farthing.types.routing import Outcome, OutcomeBy, Promotion, RouterVersion, promotion_trail, supersedes
 from farthing.types.texts import NewTranscript, RetentionPolicy, StoredResponse, StoredTranscript
 
 __all__ = [
     "ANONYMOUS",
     "ANSWER",
+    "CHECK",
     "DEEP",
     "HEDGE_LOST",
     "TOTAL",

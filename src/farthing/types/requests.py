@@ -54,6 +54,9 @@ class Extras(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 ANSWER = "answer"
 """The purpose of a request that somebody sent."""
 
+CHECK = "check"
+"""The purpose of a question about an answer that is held until it is answered."""
+
 
 class Lifeline:
     """Who still wants the work of a task. When the last holder lets go, the task is cancelled.

@@ -9,11 +9,13 @@ from uuid import UUID
 
 import msgspec
 
-OutcomeBy = Literal["check", "judge", "thumb", "correction", "shadow", "file"]
+OutcomeBy = Literal["check", "judge", "thumb", "correction", "shadow", "file", "nobody"]
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How good a model's answer to a request was: 0 (useless) to 1. One model has one outcome a request; a later one by people wins.
+
+    `score` None, by `nobody`: nothing was said of it yet; what the prompt was like is kept for when somebody does.
 
     `vector` is the embedding of the prompt (see `ports.Encoded`), `features` what else is known of it (`routing.features`); neither holds
     words. `explored`: the model answered in order that something be learnt of it, and not because it was thought to be the best choice.
@@ -24,7 +26,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     user_id: str | None = None
     router: str
     model: str
-    score: float
+    score: float | None
     by: OutcomeBy
     vector: bytes
     embedder: str
@@ -37,8 +39,11 @@ _PEOPLE = frozenset({"thumb", "correction"})
 
 
 def supersedes(new: Outcome, old: Outcome) -> bool:
-    """Whether a later outcome of the same request and model counts instead of an earlier one. Machines do not overrule people."""
-    return new.by in _PEOPLE or old.by not in _PEOPLE
+    """Whether a later outcome of the same request and model counts instead of an earlier one.
+
+    Machines do not overrule people, and who says nothing overrules nobody.
+    """
+    return new.by in _PEOPLE or (old.by not in _PEOPLE and (new.score is not None or old.score is None))
 
 
 class RouterVersion(msgspec.Struct, frozen=True, kw_only=True):

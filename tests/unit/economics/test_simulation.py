@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
@@ -42,7 +43,14 @@ class Switch:
     def __init__(self, clock: Clock, down_at: float, up_at: float) -> None:
         self._clock = clock
         self._times = (down_at, up_at)
+        self.under_way: Counter[tuple[str, str | None]] = Counter()
         self.rows: list[tuple[float, SpendRow]] = []
+
+    def came(self, who: Principal, mode: str | None) -> None:
+        self.under_way[who.tier, mode] += 1
+
+    def ended(self, who: Principal, mode: str | None) -> None:
+        self.under_way[who.tier, mode] -= 1
 
     def saw(self, row: SpendRow) -> None:
         self.rows.append((self._clock.now - EPOCH, row))
@@ -105,7 +113,9 @@ async def test_answers_under_way_at_the_end_are_waited_for() -> None:
 
 async def test_a_decision_holds_when_everybody_has_it() -> None:
     times = [20.0 + ADOPTION_S - 0.01, 20.0 + ADOPTION_S + 0.01, 40.0 + ADOPTION_S + 0.01]
-    account, _ = await simulated(times, switch=(20.0, 40.0))
+    account, control = await simulated(times, switch=(20.0, 40.0))
+    assert control is not None
+    assert control.under_way == {("free", None): 0, ("free", "CHEAP"): 0}
     assert account.by_mode_by_tier["free"] == {"DEEP": 2, "CHEAP": 1}
     assert account.by_mode_of_key == {str(FREE.key_id): {"DEEP": 2, "CHEAP": 1}}
     assert [(change.at, change.in_force_at, change.modes) for change in account.changes] == [

@@ -25,7 +25,7 @@ from farthing.routing.learning import Learned, Student, facts_of, fitting
 from farthing.routing.outcome_book import OutcomeBook
 from farthing.settings import LearnedSettings
 from farthing.testing.words import WordEmbedder
-from farthing.types import Extras, Json, Lifeline, Operation, Outcome, Principal, Request, RouterVersion, new_id
+from farthing.types import Extras, Json, Lifeline, Operation, Outcome, Principal, Promotion, Request, RouterVersion, new_id
 
 _MODELS = ("weak", "strong")
 _EMBEDDER = WordEmbedder()
@@ -86,10 +86,10 @@ class Moody(InProcessRouters):
     away = False
     reads = 0
 
-    async def versions(self, router: str | None = None) -> list[RouterVersion]:
+    async def promotions(self, router: str, limit: int) -> list[Promotion]:
         if self.away:
             raise Unavailable("away")
-        return await super().versions(router)
+        return await super().promotions(router, limit)
 
     async def promoted(self, router: str) -> RouterVersion | None:
         self.reads += 1
@@ -273,6 +273,14 @@ async def test_explored_requests_say_so_and_their_outcomes_too(artefact: bytes) 
     assert (house.learned.explored, house.learned.decided) == (1, 1)
 
 
+async def test_a_request_that_is_only_asked_about_leaves_no_trace(artefact: bytes) -> None:
+    house = House(share=1.0)
+    await house.promote(artefact)
+    asked = request(f"{_EASY[0]} tea and iron", extras=Extras(dry_run=True))
+    assert (await house.learned.choose("auto", asked, 0.95))[0] == "weak"
+    assert (house.learned.decided, house.learned.explored, house.book.pending, len(house.book._noted)) == (0, 0, 0, 0)
+
+
 async def test_without_an_allowance_only_what_is_cheaper_is_explored(artefact: bytes) -> None:
     house = House(share=1.0, usd=0)
     await house.promote(artefact)
@@ -286,7 +294,7 @@ async def test_what_a_request_without_a_decision_was_like_can_be_learnt_from(art
     asked = request("Wie spät ist es gerade, und warum fragst du mich das schon wieder?")
     await house.learned.choose("auto", asked, 0.95)
     house.book.checked(asked, "strong", "passed")
-    assert house.book.pending == 1
+    assert house.book.pending == 2
 
 
 @pytest.mark.parametrize(

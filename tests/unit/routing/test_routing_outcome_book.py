@@ -91,8 +91,13 @@ class House:
             choice=SimpleNamespace(router=router, checks=[SimpleNamespace(name=name) for name in checks]),
         )
         if read:
-            self.book.note(request, "auto", b"\x01\x02", (0.5,), explored=explored)
+            self.book.note(request, "auto", b"\x01\x02", (0.5,), explored or "weak", explored=explored is not None)
         return request
+
+    @property
+    def pending(self) -> int:
+        """Of what waits to be written, how much somebody said."""
+        return sum(said.score is not None for said in self.book._queue)
 
     def answered(self, request: Request, model: str | None, **more: Any) -> None:
         """The ledger has it."""
@@ -105,14 +110,14 @@ async def test_what_checks_say_is_written_with_the_prompts_numbers() -> None:
     request = house.ask(explored="strong")
     house.book.checked(request, "weak", "failed:schema")
     house.book.checked(request, "strong", "passed")
-    assert house.book.pending == 2
+    assert house.pending == 2
     await house.book.drain()
-    weak, strong = sorted(await house.store.all(), key=lambda one: one.score)
+    weak, strong = sorted(await house.store.all(), key=lambda one: one.model, reverse=True)
     assert (weak.model, weak.score, weak.by, weak.explored) == ("weak", 0.0, "check", False)
     assert (strong.model, strong.score, strong.by, strong.explored) == ("strong", 1.0, "check", True)
     assert (weak.tenant, weak.user_id, weak.router, weak.request_id) == ("acme", "ann", "auto", request.id)
     assert (weak.vector, weak.embedder, weak.features, weak.at) == (b"\x01\x02", house.embedder.version, (0.5,), house.clock.now)
-    assert house.book.pending == 0
+    assert house.pending == 0
 
 
 @pytest.mark.parametrize(
@@ -136,7 +141,7 @@ async def test_a_prompt_that_nobody_has_read_yet_is_read_in_the_background() -> 
     house.embedder.busy = True
     with pytest.raises(Overloaded):
         await house.book.drain()
-    assert house.book.pending == 6
+    assert house.pending == 6
     house.embedder.busy = False
     await house.book.drain()
     found = await house.store.all()
@@ -160,7 +165,7 @@ async def test_nothing_is_kept_of_other_routers_or_of_who_wants_nothing_kept_or_
         ):
             house.book.checked(request, "weak", "passed")
     house.book.checked(house.ask(read=False, body={"messages": [{"role": "user", "content": " "}]}), "weak", "passed")
-    assert house.book.pending == 0
+    assert house.pending == 0
     request = house.ask(extras=Extras(store=False))
     house.answered(request, "weak")
     with pytest.raises(NotFound):
@@ -168,11 +173,11 @@ async def test_nothing_is_kept_of_other_routers_or_of_who_wants_nothing_kept_or_
 
 
 async def test_about_the_sampled_share_is_kept_and_of_a_request_all_or_nothing() -> None:
-    house = House(sample=0.25, max_remembered=2000, max_pending=5000, max_rows=5000)
+    house = House(sample=0.25, max_remembered=2000, max_pending=10_000, max_rows=5000)
     for request in [house.ask() for _ in range(2000)]:
         house.book.checked(request, "weak", "failed:x")
         house.book.checked(request, "strong", "passed")
-    assert 800 < house.book.pending < 1200
+    assert 800 < house.pending < 1200
     await house.book.drain()
     kept = await house.store.latest(router=None, tenant=None, limit=5000)
     assert len({one.request_id for one in kept}) * 2 == len(kept)
@@ -180,23 +185,29 @@ async def test_about_the_sampled_share_is_kept_and_of_a_request_all_or_nothing()
 
 @pytest.mark.parametrize(("sample", "kept"), [(0.0, 0), (1.0, 500)])
 async def test_all_or_nothing_may_be_kept(sample: float, kept: int) -> None:
-    house = House(sample=sample, max_remembered=500, max_pending=500)
+    house = House(sample=sample, max_remembered=500, max_pending=2000)
     for request in [house.ask() for _ in range(500)]:
         house.book.checked(request, "weak", "passed")
-    assert house.book.pending == kept
+    assert house.pending == kept
 
 
 async def test_too_many_are_dropped_and_counted_and_old_prompts_are_forgotten() -> None:
     house = House(max_remembered=3, max_pending=2)
-    requests = [house.ask() for _ in range(4)]
+    requests = [house.ask(read=number > 0) for number in range(4)]
     for request in requests[1:]:
         house.book.checked(request, "weak", "passed")
-    assert (house.book.pending, house.book.dropped) == (2, 1)
+    assert (house.book.pending, house.pending, house.book.dropped) == (2, 1, 2)
     await house.book.drain()
-    assert {one.request_id for one in await house.store.all()} == {requests[1].id, requests[2].id}
-    house.answered(requests[0], "weak")
-    with pytest.raises(NotFound):
-        await house.book.hear("acme", requests[0].id, 1.0, "thumb")
+    assert [one.request_id for one in await house.store.all()] == [requests[1].id]
+    assert len(house.book._noted) == 3
+
+
+async def test_what_was_only_read_leaves_room_for_what_is_said() -> None:
+    house = House(max_pending=10)
+    requests = [house.ask() for _ in range(20)]
+    for request in requests:
+        house.book.checked(request, "weak", "passed")
+    assert (house.book.pending, house.pending, house.book.dropped) == (10, 5, 15)
 
 
 async def test_what_the_store_cannot_take_now_waits_and_what_it_never_takes_is_dropped() -> None:
@@ -206,11 +217,11 @@ async def test_what_the_store_cannot_take_now_waits_and_what_it_never_takes_is_d
         house.book.checked(house.ask(), model, "passed")
     with pytest.raises(Unavailable):
         await house.book.drain()
-    assert (house.book.pending, house.book.dropped) == (3, 0)
+    assert (house.pending, house.book.pending, house.book.dropped) == (3, 6, 0)
     house.store.away, house.store.unfit = False, frozenset({"unfit"})
     await house.book.drain()
     assert {one.model for one in await house.store.all()} == {"weak", "strong"}
-    assert (house.book.pending, house.book.dropped) == (0, 1)
+    assert (house.pending, house.book.dropped) == (0, 1)
 
 
 async def test_what_comes_is_written_in_the_background() -> None:
@@ -236,15 +247,19 @@ async def test_a_person_is_heard_about_the_model_that_answered() -> None:
     assert [(one.model, one.score, one.by) for one in await house.store.all()] == [("strong", 0.25, "thumb")]
 
 
-async def test_a_person_is_heard_by_a_worker_that_did_not_read_the_prompt_where_another_outcome_is_stored() -> None:
+@pytest.mark.parametrize("checked", [False, True])
+@pytest.mark.parametrize("explored", [None, "strong"])
+async def test_a_person_is_heard_by_a_worker_that_did_not_read_the_prompt(checked: bool, explored: str | None) -> None:  # noqa: FBT001 - a table
     house = House()
-    request = house.ask()
-    house.book.checked(request, "strong", "passed")
+    request = house.ask(explored)
+    if checked:
+        house.book.checked(request, "weak", "passed")
     await house.book.drain()
     house.book._noted.clear()
     house.answered(request, "strong")
     await house.book.hear("acme", request.id, 0.0, "correction")
-    assert [(one.score, one.by, one.vector) for one in await house.store.all()] == [(0.0, "correction", b"\x01\x02")]
+    found = {one.model: one for one in await house.store.all()}["strong"]
+    assert (found.score, found.by, found.vector, found.explored) == (0.0, "correction", b"\x01\x02", explored is not None)
 
 
 async def test_who_speaks_of_anothers_request_or_of_one_without_an_answer_is_not_heard() -> None:
@@ -256,6 +271,17 @@ async def test_who_speaks_of_anothers_request_or_of_one_without_an_answer_is_not
         with pytest.raises(NotFound):
             await house.book.hear(tenant, request_id, 1.0, "thumb")
     assert await house.store.all() == []
+
+
+async def test_of_who_was_forgotten_nothing_is_kept_and_it_is_said() -> None:
+    house = House()
+    request = house.ask()
+    house.answered(request, "strong")
+    house.clock.now += timedelta(seconds=1)
+    await house.store.forget("acme", "ann")
+    for said in ("deleted", "no prompt"):
+        with pytest.raises(NotFound, match=said):
+            await house.book.hear("acme", request.id, 1.0, "thumb")
 
 
 async def test_prompts_of_yesterday_are_forgotten() -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 from routed import PRICES, SHALLOW, House, Said, model, request
 
@@ -235,6 +238,39 @@ async def test_what_we_ask_on_our_own_account_goes_where_we_send_it() -> None:
     a_house = house()
     for purpose, answered in (("route", "strong"), ("check", "strong"), ("verify", "strong"), ("refresh", "mid")):
         assert await a_house.models(request(model="strong", mode=CEILING, purpose=purpose, extras={"route": "off"})) == (answered,)
+
+
+@given(
+    said=st.sampled_from(["easy", "hard", "odd", "new", "3", "", None]),
+    learnt=st.sampled_from([None, "weak", "mid", "strong"]),
+    task_type=st.sampled_from([None, "try", "learn", "mid"]),
+    models=st.none() | st.lists(st.sampled_from(["weak", "mid", "strong"]), min_size=1),
+    most=st.none() | st.sampled_from([0.003, 0.011, 1]),
+    mode=st.builds(
+        Mode, name=st.just("M"), model=st.none() | st.sampled_from(["weak", "mid", "strong"]), cascade=st.booleans(), judge=st.booleans()
+    ),
+    length=st.sampled_from([1, 1000, 10_000]),
+)
+def test_whatever_is_said_somebody_answers_who_may(
+    said: str | None, learnt: str | None, task_type: str | None, models: list[str] | None, most: float | None, mode: Mode, length: int
+) -> None:
+    a_house = House({"routers": {"auto": ALL}}, ask=Said(said), learned=Learnt(learnt), models=[model("weak", 2000), model("mid", 5000)])
+    route = {name: value for name, value in (("models", models), ("max_cost_usd", most)) if value is not None}
+    came = request("x" * length, mode=mode, extras={"task_type": task_type, "route": route or None})
+    try:
+        choice = asyncio.run(a_house.stage.choose(came))
+    except InvalidRequest:
+        if most is None:
+            raise
+        return
+    assert choice is not None
+    assert len(set(choice.models)) == len(choice.models) >= 1
+    assert set(choice.models) <= set(models or ALL["models"]) | {mode.model}
+    assert len(choice.models) == 1 or mode.cascade
+    assert mode.cascade or not choice.checks
+    assert 1 <= len(choice.route) <= 64
+    if mode.model is not None and length == 1:
+        assert max(PRICES[one] for one in choice.models) <= PRICES[mode.model]
 
 
 def test_the_models_of_these_tests_are_in_the_order_of_their_price() -> None:

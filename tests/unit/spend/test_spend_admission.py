@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from farthing.errors import InvalidRequest, Overloaded, RateLimited
@@ -19,7 +20,7 @@ from farthing.spend.calls import ModelCalls
 from farthing.spend.limit_rules import LimitRules
 from farthing.spend.limit_table import LimitTable
 from farthing.spend.limits import KeyLimits
-from farthing.types import Answer, Extras, Json, Lifeline, Limits, Operation, Principal, Request, Source, new_id
+from farthing.types import CHECK, Answer, Extras, Json, Lifeline, Limits, Operation, Principal, Request, Source, new_id
 
 KEY = UUID(int=5 << 64 | 1)
 
@@ -320,6 +321,21 @@ async def test_a_model_call_is_not_waited_for_without_end() -> None:
     work.fail()
     with pytest.raises(InvalidRequest):
         await first
+    assert calls.under_way == 0
+
+
+async def test_a_question_about_a_held_answer_waits_for_nobody_for_it_has_the_place_of_who_holds_it() -> None:
+    calls, work = ModelCalls(most=1, max_queue=3, max_wait_s=0.01), Work()
+
+    async def held(one: Request) -> Answer:
+        question = msgspec.structs.replace(one, purpose=CHECK)
+        judging = asyncio.create_task(calls(question, work))
+        await work.somebody()
+        assert (calls.under_way, calls.waiting) == (1, 0)
+        work.finish()
+        return await judging
+
+    assert (await calls(request(Limits()), held)).model == "m"
     assert calls.under_way == 0
 
 

@@ -294,7 +294,7 @@ CREATE TABLE farthing.outcomes (
   model text COLLATE "C" NOT NULL,
   user_id text,
   router text COLLATE "C" NOT NULL,
-  score double precision NOT NULL,
+  score double precision,
   by text NOT NULL,
   vector bytea NOT NULL CHECK (octet_length(vector) <= 65536),
   embedder text NOT NULL,

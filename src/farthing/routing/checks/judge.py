@@ -13,7 +13,7 @@ from farthing.routing.checks.check import Answered
 from farthing.routing.checks.placed import CannotTell
 from farthing.routing.checks.reading import choices_of, question_in, text_in
 from farthing.settings import JudgeCheckSettings
-from farthing.types import Answer, Json, Request
+from farthing.types import CHECK, Answer, Json, Request
 
 Ask = Callable[[Request, float], Awaitable[Answer | None]]
 """Ask on the account of whoever sent the request; None when there was no answer within so many seconds."""
@@ -58,7 +58,7 @@ class Judge:
         if not answered.whole or not text.strip() or not in_share(answered.request, self._settings.share):
             return None
         body = prompt_for(self._settings, question_in(answered.request.body), text, mark=secrets.token_hex(8))
-        question = question_to(self._settings.model, body, answered.request, purpose="check")
+        question = question_to(self._settings.model, body, answered.request, purpose=CHECK)
         answer = await self._ask(question, self._settings.timeout_s)
         if answer is None:
             raise CannotTell(f"the judge did not answer within {self._settings.timeout_s:g} s")
