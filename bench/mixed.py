@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import shutil
 import sys
 import tempfile
@@ -63,6 +65,12 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
     unseen: Workload
     lines: list[Line]
 
+    @property
+    def known(self) -> Question:
+        """One of the unseen that the learned router has an opinion of."""
+        pairs = zip(self.unseen.questions, self.learnt.predictions, strict=True)
+        return next(one for one, said in pairs if said.known)
+
 
 def main() -> None:
     given = arguments()
@@ -74,6 +82,7 @@ def main() -> None:
     known = {name: read(given.data, name, given.work) for name in SETS["both"]}
     found: dict[str, Any] = {
         "bench": "mixed",
+        "machine": {"cpus": os.cpu_count(), "load": os.getloadavg()[0], "python": platform.python_version()},
         "splits": given.splits,
         "answer_tokens": ANSWER_TOKENS,
         "prices": msgspec.to_builtins(prices),
@@ -83,8 +92,10 @@ def main() -> None:
         splits = [split_of(questions, prices, seed, resampled=True) for seed in range(given.splits)]
         found[title] = summed(splits)
         if title == "both":
-            found["as_they_come"] = summed([split_of(questions, prices, seed, resampled=False) for seed in range(given.splits)])
+            as_they_come = [split_of(questions, prices, seed, resampled=False) for seed in range(given.splits)]
+            found["as_they_come"] = summed(as_they_come)
             found["served"] = served(splits[0], prices, given.asked) if given.asked else None
+            say(table("both, learnt from rows as they come", found["as_they_come"]))
         say(table(title, found[title]))
     print(json.dumps(found))
 
@@ -167,29 +178,25 @@ def served(split: Split, prices: Mapping[str, Price], asked: int) -> dict[str, A
     found = {}
     try:
         with server(folder / "up", split.length) as running:
-            running.promote(
-                split.trained.model,
-                next(one for one, said in zip(split.unseen.questions, split.learnt.predictions, strict=True) if said.known),
-            )
+            running.promote(split.trained.model, split.known)
             for number, line in enumerate(split.lines):
                 first = line.first[rows]
                 models = [line.model or (WEAK if one else STRONG) for one in first]
                 plan = Plan(name=f"line-{number}", models=models, quality=line.quality, assumed=line.assumed or NOTHING)
                 real, expected = running.played(plan, some), work.played(first, line.assumed)
-                found[line.name] = compared(real, expected, work)
+                found[line.name] = compared(real, expected, work, routed=line.model not in ("", WEAK, STRONG))
                 say(f"{line.name}: {json.dumps(found[line.name])}")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return found
 
 
-def compared(real: Mapping[str, Any], expected: Result, work: Workload) -> dict[str, Any]:
-    """`as_in_process`: answers, who gave them, and the bill to the micro-dollar."""
+def compared(real: Mapping[str, Any], expected: Result, work: Workload, *, routed: bool) -> dict[str, Any]:
+    """`as_in_process`: answers, who gave them, the bill to the micro-dollar, and what the report says that a router saved."""
     best, dear = int(work.strong.sum()), work.played(np.zeros(len(work.questions), bool)).microusd
     right, strong = round(expected.accuracy * real["n"]), round(expected.strong_share * real["n"])
-    same = (real["right"], real["strong"], real["microusd"]) == (right, strong, expected.microusd)
-    # what is said to be saved is counted from the strong model's price where a router was named
-    same &= real["microusd"] + real["saved_by_report"] == dear or not real["saved_by_report"]
+    wanted = (right, strong, expected.microusd, dear - expected.microusd if routed else 0)
+    same = (real["right"], real["strong"], real["microusd"], real["saved_by_report"]) == wanted
     return {**real, "kept": round(real["right"] / best, 4), "saved": round(1 - real["microusd"] / dear, 4), "as_in_process": same}
 
 
