@@ -189,6 +189,9 @@ def test_every_setting_that_is_named_exists(page: Path) -> None:
         "max_completion_tokens",
         "farthing_requests",
         "telemetry.failures",
+        "noticed_s",
+        "reaction_s",
+        "back_in_deep_after_s",
     }
     for word in _words(page):
         word = word.split(":")[0].split("=")[0]  # noqa: PLW2901 - `name: value` names a setting too

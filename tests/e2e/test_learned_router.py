@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ def school(folders: Path, upstream: ScriptedUpstream) -> Iterator[Installation]:
     }
     settings = scripted(upstream, routing={"routers": routers}, cache={"exact": {"enabled": False}}, ledger={"flush_interval_s": 0.02})
     with Installation(folders / "school", settings, workers=2) as running:
+        eventually(lambda: all(running.get("/readyz")[0] == 200 for _ in range(20)), "both workers, with their embedders", 90)
         yield running
 
 
@@ -134,7 +136,7 @@ def test_a_cascade_and_people_teach_a_router(school: Installation, up: ScriptedU
 
     erased = _admin(school, "DELETE", "/tenants/teachers/users/ann/data").json()
     assert erased["deleted"]["outcomes"] == 30
-    _admin(school, "POST", "/routers/verdicts", verdict)
+    assert _admin(school, "POST", "/routers/verdicts", verdict).status_code == 404
     left = query(school, "SELECT 1 FROM farthing.outcomes WHERE tenant = 'teachers'")
     assert left == [], "what was asked before is not stored afterwards"
 
@@ -154,3 +156,14 @@ def test_what_does_not_fit_is_refused_in_words(school: Installation, rows: Path,
     body = {"artefact": base64.b64encode((tmp_path / "reverse").read_bytes()).decode()}
     refused = _admin(school, "POST", "/routers/auto/versions", body)
     assert (refused.status_code, "in the order" in refused.text) == (400, True)
+
+
+def test_people_are_told_in_words(school: Installation, rows: Path) -> None:
+    said = _farthing(school, "train", "--train", str(rows), "--router", "strict")
+    assert re.match(
+        r"strict: version \d+ from 360 rows, APGR 0\.\d+ \(0\.\d+ to 0\.\d+\)\npromote it \(farthing route promote strict \d+\): ", said
+    )
+    table = _farthing(school, "versions", "strict")
+    assert re.search(r"strict +│ +\d+ ", table)
+    assert "decides since" in table
+    assert _farthing(school, "promote", "strict", "none") == "strict: its default decides\n"

@@ -164,6 +164,9 @@ class OutcomeBook:
         if final is None or final.tenant != tenant or final.model_used is None:
             raise NotFound(f"no model has answered the request {request_id} (yet); the ledger has it within a second or so of its end")
         await self._store.add([self._outcome(_Said(request_id, noted, final.model_used, score, by, self._clock()), embedder)])
+        if not any(one.model == final.model_used for one in await self._store.of(tenant, request_id)):
+            self._noted.pop(request_id, None)
+            raise NotFound(f"what was known of the request {request_id} has been deleted, and nothing is kept of it")
         return {"object": "farthing.outcome", "router": noted.router, "model": final.model_used, "score": score, "by": by}
 
     def _remembered(self, tenant: str, request_id: UUID) -> Noted | None:

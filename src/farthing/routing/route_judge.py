@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from farthing.pipeline.errands import question_to
+from farthing.pipeline.message import text_of
 from farthing.settings import RouteJudgeSettings
 from farthing.types import Answer, Json, Request
 
@@ -125,8 +126,7 @@ def _said(answer: Answer) -> str | None:
     body = answer.completion.body if answer.completion is not None else msgspec.json.decode(answer.body or b"null")
     choices = body.get("choices") if isinstance(body, dict) else None
     message = choices[0].get("message") if isinstance(choices, list) and choices and isinstance(choices[0], dict) else None
-    content = message.get("content") if isinstance(message, dict) else None
-    return content if isinstance(content, str) else None
+    return text_of(message.get("content")) if isinstance(message, dict) else None
 
 
 def _named(said: str) -> str:

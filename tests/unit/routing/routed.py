@@ -87,7 +87,7 @@ def model(name: str, context_tokens: int | None = None, price: Price | None = No
 class Said:
     """A judge's model: says these things in turn; None is no answer in time. `asked` are the questions."""
 
-    def __init__(self, *words: str | None, route: str = "direct") -> None:
+    def __init__(self, *words: Any, route: str = "direct") -> None:
         self._words = list(words)
         self._route = route
         self.asked: list[tuple[Request, float]] = []

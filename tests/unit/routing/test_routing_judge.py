@@ -23,6 +23,11 @@ async def test_exactly_the_name_of_a_class_is_a_verdict(said: str) -> None:
     assert verdict.name == "1"
 
 
+async def test_words_in_parts_are_words() -> None:
+    assert (await judge(Said([{"type": "text", "text": "1"}]))(request(), "Hi")).name == "1"
+    assert (await judge(Said([{"type": "image_url"}]))(request(), "Hi")).name is None
+
+
 @pytest.mark.parametrize(
     "said",
     [

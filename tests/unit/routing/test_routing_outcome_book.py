@@ -273,6 +273,17 @@ async def test_who_speaks_of_anothers_request_or_of_one_without_an_answer_is_not
     assert await house.store.all() == []
 
 
+async def test_of_who_was_forgotten_nothing_is_kept_and_it_is_said() -> None:
+    house = House()
+    request = house.ask()
+    house.answered(request, "strong")
+    house.clock.now += timedelta(seconds=1)
+    await house.store.forget("acme", "ann")
+    for said in ("deleted", "no prompt"):
+        with pytest.raises(NotFound, match=said):
+            await house.book.hear("acme", request.id, 1.0, "thumb")
+
+
 async def test_prompts_of_yesterday_are_forgotten() -> None:
     house = House()
     request = house.ask()

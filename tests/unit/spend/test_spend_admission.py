@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from farthing.errors import InvalidRequest, Overloaded, RateLimited
@@ -327,8 +328,7 @@ async def test_a_question_about_a_held_answer_waits_for_nobody_for_it_has_the_pl
     calls, work = ModelCalls(most=1, max_queue=3, max_wait_s=0.01), Work()
 
     async def held(one: Request) -> Answer:
-        question = request(Limits())
-        question.purpose = CHECK
+        question = msgspec.structs.replace(one, purpose=CHECK)
         judging = asyncio.create_task(calls(question, work))
         await work.somebody()
         assert (calls.under_way, calls.waiting) == (1, 0)
