@@ -24,7 +24,7 @@ from mixing.questions import STRONG, WEAK, Question, body_of
 
 UPSTREAM = {WEAK: ("mistral", "open-mixtral-8x7b"), STRONG: ("openai", "gpt-4-1106-preview")}
 """Vendor, by whose prices in genai-prices the models are billed, and the vendor's name of the model."""
-_CHECKS = [{"kind": kind} for kind in ("empty", "refusal", "truncated", "json_schema")]
+CHECKS = [{"kind": kind} for kind in ("empty", "refusal", "truncated", "json_schema")]
 _LEARNERS = ("learned", "learned-checked", "learned-judged")
 _AT_ONCE = 6
 _WAIT_S = 60.0
@@ -43,7 +43,7 @@ def settings(upstream: ScriptedUpstream, length: tuple[bool, int]) -> dict[str, 
     """Both models at the prices that Farthing knows, the judge, and a router for each way. Without caches: nobody asks twice here."""
     both = [WEAK, STRONG]
     judge = JUDGE.model_dump(mode="json", include={"kind", "model"})
-    cascades = {"checked": {"checks": _CHECKS}, "judged": {"checks": [{**judge, "models": [WEAK], "timeout_s": _WAIT_S}]}}
+    cascades = {"checked": {"checks": CHECKS}, "judged": {"checks": [{**judge, "models": [WEAK], "timeout_s": _WAIT_S}]}}
     learned = {"embed_timeout_s": _WAIT_S}
     short, limit = length
     rule = {"name": "length", "when": {"tokens": {"max" if short else "min": limit}}, "use": WEAK}
