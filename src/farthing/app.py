@@ -323,7 +323,7 @@ class Farthing:
         self._caches.start(self._background)
         self._routing.start()
         self._learning.start(self._background)
-        await self._modes.start(self._background)
+        await self._modes.start(self._background, lambda: self._ring.loaded)
         start("changes", self._listen)
         start("ledger", self._pump.run)
         if self._settings.ledger.fsync == "batch":

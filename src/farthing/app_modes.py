@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import msgspec
@@ -27,6 +28,7 @@ from farthing.types import ANONYMOUS, Document, Json, Mode, Operation, Price, Pr
 _USUAL = Usage(input=1500, output=400)
 """What a request is taken for until some were seen."""
 _OTHERS = "other"
+_WAIT_S, _MOST_WAITS = 0.05, 60
 
 
 class Modes:
@@ -53,14 +55,17 @@ class Modes:
         """The mode of a caller; that of a name, where one is given. Raises `InvalidRequest` for a name that no mode has."""
         return self.book.mode_of(who) if name is None else checked_mode(name, self.ladder)
 
-    async def start(self, background: Background) -> None:
-        """Begin with what was known last, and agree with others from there."""
+    async def start(self, background: Background, keys_known: Callable[[], bool]) -> None:
+        """Begin with what was known last, and agree with others from there.
+
+        Where keys are not known yet, connections to a database that just comes up are left to them for a moment.
+        """
         await self.book.open()
-        background.start("modes", self.book.run)
+        background.start("modes", partial(_after, keys_known, self.book.run))
         if self._watch is not None:
             background.start("mode policy", self._watch.decide)
             background.start("spending told", self._watch.tell)
-            background.start("spending", self._watch.keep_up)
+            background.start("spending", partial(_after, keys_known, self._watch.keep_up))
 
     def heard(self, channel: str, payload: str) -> None:
         """News from other workers."""
@@ -99,6 +104,14 @@ class Modes:
         assert self._control is not None
         seconds = self._control.outlook(self.book.state).exhausted_in_s
         return self._settings.window_s if seconds is None else seconds
+
+
+async def _after(there: Callable[[], bool], run: Callable[[], Awaitable[None]]) -> None:
+    for _ in range(_MOST_WAITS):
+        if there():
+            break
+        await asyncio.sleep(_WAIT_S)
+    await run()
 
 
 def priors(ladder: Sequence[Mode], catalogue: Catalogue) -> tuple[float, ...]:

@@ -35,6 +35,7 @@ def school(folders: Path, upstream: ScriptedUpstream) -> Iterator[Installation]:
     }
     settings = scripted(upstream, routing={"routers": routers}, cache={"exact": {"enabled": False}}, ledger={"flush_interval_s": 0.02})
     with Installation(folders / "school", settings, workers=2) as running:
+        eventually(lambda: all(running.get("/readyz")[0] == 200 for _ in range(20)), "both workers, with their embedders", 90)
         yield running
 
 

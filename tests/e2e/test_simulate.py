@@ -128,6 +128,19 @@ def test_what_cannot_be_simulated_is_told_in_one_line(tmp_path: Path, arguments:
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_settings_at_hand_without_a_ceiling_give_way_to_the_example(tmp_path: Path) -> None:
+    (tmp_path / "farthing.yaml").write_text("local: {enabled: false}\n", encoding="utf-8")
+    assert simulated(tmp_path, "viral", "--minutes", "1", "--factor", "2")["settings"] == "example"
+    Path(settings(tmp_path)).rename(tmp_path / "farthing.yaml")
+    assert simulated(tmp_path, "viral", "--minutes", "1", "--factor", "2")["settings"] == "farthing.yaml"
+
+
+def test_a_ladder_of_one_rung_holds_no_ceiling(tmp_path: Path) -> None:
+    given = settings(tmp_path, ladder={"DEEP": {}}, ceiling_usd=None)
+    done = run(tmp_path, "viral", "--settings", given, "--ceiling-usd", "5", check=False)
+    assert (done.returncode, "at least two modes" in done.stderr) == (1, True)
+
+
 def test_without_a_ceiling_there_is_nothing_to_hold(tmp_path: Path) -> None:
     done = run(tmp_path, "viral", "--settings", settings(tmp_path, ceiling_usd=None), check=False)
     assert (done.returncode, "--ceiling-usd" in done.stderr) == (1, True)

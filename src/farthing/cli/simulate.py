@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from farthing.app_simulation import POOL, Simulator
 from farthing.cli.options import DataOption, JsonOption, SettingsOption, read_settings, settings_path
@@ -26,6 +27,7 @@ from farthing.types import Json
 app = typer.Typer(help="What a spike would cost: the gateway's own decisions on virtual time.", no_args_is_help=True)
 
 _SHARE_OF_FIRST = 0.9
+_EXAMPLE = "example"
 _SHAPE = "{turns: [the questions of a conversation]}"
 
 FactorOption = Annotated[float, typer.Option(help="How many times the base load.", min=1.0, max=100_000.0)]
@@ -53,12 +55,12 @@ def viral_command(
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Everybody comes at once: the load is FACTOR times the base load for some MINUTES, then as before."""
-    read = _settings(settings, data, ceiling_usd)
+    read, which = _settings(settings, data, ceiling_usd)
     simulator = _simulator(read, model, traffic, seed)
     people = _crowd(read)
     base = simulator.per_second(base_usd_per_hour, people, seed)
     plan = viral(base, factor, people, minutes=minutes, window_s=read.modes.window_s)
-    found = {"factor": factor, "minutes": minutes, "base_usd_per_hour": base_usd_per_hour, **simulator.run(plan, seed)}
+    found = {"settings": which, "factor": factor, "minutes": minutes, "base_usd_per_hour": base_usd_per_hour, **simulator.run(plan, seed)}
     _show(found, simulator, plan, plot, as_json=as_json)
 
 
@@ -77,24 +79,38 @@ def drain_command(
     as_json: JsonOption = False,  # noqa: FBT002 - a flag
 ) -> None:
     """One key among 200 empties the wallet: it asks FACTOR times as much as all others together for some MINUTES."""
-    read = _settings(settings, data, ceiling_usd)
+    read, which = _settings(settings, data, ceiling_usd)
     simulator = _simulator(read, model, traffic, seed)
     people = _crowd(read)
     base = simulator.per_second(base_usd_per_hour, people, seed)
     plan = drain(base, factor, people, minutes=minutes, window_s=read.modes.window_s)
-    found = {"factor": factor, "minutes": minutes, "base_usd_per_hour": base_usd_per_hour, **simulator.run(plan, seed)}
+    found = {"settings": which, "factor": factor, "minutes": minutes, "base_usd_per_hour": base_usd_per_hour, **simulator.run(plan, seed)}
     _show(found, simulator, plan, plot, as_json=as_json)
 
 
-def _settings(path: Path | None, data: Path | None, ceiling_usd: float | None) -> Settings:
-    """The settings, or an example where there are none. Raises `InvalidRequest` when there is no ceiling to hold."""
-    read = read_settings(path, data) if settings_path(path) is not None else Settings.model_validate(example())
-    if ceiling_usd is not None:
-        modes = ModesSettings.model_validate({**read.modes.model_dump(exclude_unset=True), "ceiling_usd": Decimal(str(ceiling_usd))})
-        read = read.model_copy(update={"modes": modes})
-    if read.modes.ceiling_usd is None:
-        raise InvalidRequest("there is no ceiling to hold: set modes.ceiling_usd, or name one with --ceiling-usd")
-    return read
+def _settings(path: Path | None, data: Path | None, ceiling_usd: float | None) -> tuple[Settings, str]:
+    """The settings, and which they are. An example, where none are named and those at hand have nothing to hold.
+
+    Raises `InvalidRequest` when those that are named have no ceiling.
+    """
+    found = settings_path(path)
+    if found is not None:
+        read = _with_ceiling(read_settings(found, data), ceiling_usd)
+        if path is not None or (read.modes.ceiling_usd is not None and read.models):
+            if read.modes.ceiling_usd is None:
+                raise InvalidRequest("there is no ceiling to hold: set modes.ceiling_usd, or name one with --ceiling-usd")
+            return read, str(found)
+    return _with_ceiling(Settings.model_validate(example()), ceiling_usd), _EXAMPLE
+
+
+def _with_ceiling(read: Settings, ceiling_usd: float | None) -> Settings:
+    if ceiling_usd is None:
+        return read
+    given = {**read.modes.model_dump(exclude_unset=True), "ceiling_usd": Decimal(str(ceiling_usd))}
+    try:
+        return read.model_copy(update={"modes": ModesSettings.model_validate(given)})
+    except ValidationError as error:
+        raise InvalidRequest(f"modes: {error.errors()[0]['msg']}") from None
 
 
 def _simulator(settings: Settings, model: str | None, traffic: Path | None, seed: int) -> Simulator:
@@ -127,6 +143,8 @@ def _show(found: Json, simulator: Simulator, plan: Plan, plot: Path | None, *, a
     if as_json:
         print(json.dumps(found))
         return
+    if found["settings"] == _EXAMPLE:
+        print("On an example, because no settings are named that have models and a ceiling:")
     sides = [found["with"], found["without"]]
     rows = [
         ("worst rolling hour", *(f"${one['spend_usd_per_hour']:,.2f}" for one in sides)),

@@ -185,8 +185,8 @@ class ModeControl:
         share = ceiling.spent / ceiling.limit if ceiling.limit else 1.0
         eta = eta_s(ceiling, groups, self._rules)
         if share < self._rules.trip_at and not math.isinf(eta):
-            return f"at this rate the ceiling{whose} ({window}) is reached in {eta:.0f} s; {share:.0%} is spent"
-        return f"{share:.0%} of the ceiling{whose} ({window}) is spent"
+            return f"at this rate the ceiling{whose} ({window}) is reached in {eta:.0f} s; {share:.0%} is spent or under way"
+        return f"{share:.0%} of the ceiling{whose} ({window}) is spent or under way"
 
     def outlook(self, state: ModeState) -> Outlook:
         """How the total ceiling stands in the present modes."""
