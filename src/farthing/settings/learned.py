@@ -25,7 +25,7 @@ class LearnedSettings(Section):
     """The trained router. `quality`: the share of the best model's quality that is kept; a request may ask for another one."""
 
     quality: Quality = 0.95
-    embed_timeout_s: Seconds = 0.1
+    embed_timeout_s: Seconds = 0.25
     """How long reading the prompt may take; after that the router's default answers."""
     explore: ExploreSettings = ExploreSettings()
     sample: Annotated[float, Field(ge=0, le=1)] = 1
