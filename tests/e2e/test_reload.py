@@ -123,7 +123,7 @@ async def test_no_request_is_lost_while_new_workers_with_new_settings_take_over(
 
 def test_wrong_settings_change_nothing(outpost: Outpost, settings: dict[str, Any]) -> None:
     before = outpost.worker_pids()
-    settings["modles"] = {}
+    settings["modells"] = {}
     write(outpost, settings)
     os.kill(outpost.pid, signal.SIGHUP)
     eventually(lambda: "settings not reloaded" in outpost.log.read_text(encoding="utf-8"), "the complaint")

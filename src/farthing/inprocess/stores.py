@@ -11,10 +11,9 @@ import msgspec
 
 from farthing.errors import InvalidRequest, Unavailable
 from farthing.inprocess.flushes import Facts, Flushes
-from farthing.ports import EVERYTHING, ReportBy
+from farthing.ports import CHANNELS, EVERYTHING, ReportBy
 from farthing.types import CacheScope, KeyRecord, LedgerEntry, Report, StoredAnswer, Totals, utc_now
 
-CHANNELS = ("keys", "answers", "budgets", "retention", "questions", "verdicts", "config", "spend", "routers")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INTEGER = 2**31
 _MONEY = 10**15

@@ -4,11 +4,12 @@ from farthing.ports.caching import EVERYTHING, AnswerStore, CacheControl, CacheR
 from farthing.ports.models import Call, Embedder, Encoded, Provider, Signer
 from farthing.ports.modes import ConfigStore, SpendLog
 from farthing.ports.money import BudgetStore, KeyStore, Ledger, LedgerStore, Meter, Purse, ReportBy, RequestRecords, Reservation
-from farthing.ports.news import Changes
+from farthing.ports.news import CHANNELS, Changes
 from farthing.ports.routing import MOST_ARTEFACT_BYTES, OutcomeStore, RouteExplainer, RouterStore
 from farthing.ports.texts import ResponseStore, RetentionStore
 
 __all__ = [
+    "CHANNELS",
     "EVERYTHING",
     "MOST_ARTEFACT_BYTES",
     "AnswerStore",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+CHANNELS = ("keys", "answers", "budgets", "retention", "questions", "verdicts", "config", "spend", "routers")
+
 
 class Changes(Protocol):
     """News from other workers on the same database."""

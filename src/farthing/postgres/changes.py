@@ -8,11 +8,11 @@ from contextlib import aclosing
 from psycopg import AsyncConnection
 
 from farthing.errors import Unavailable
+from farthing.ports import CHANNELS
 from farthing.postgres.connection import Connection, conninfo, cut_off_after
 from farthing.postgres.translate import translated
 
 _PREFIX = "farthing_"
-_CHANNELS = ("keys", "answers", "budgets", "retention", "questions", "verdicts", "config", "spend", "routers")
 
 
 class PostgresChanges:
@@ -33,8 +33,8 @@ class PostgresChanges:
             connection = await AsyncConnection.connect(self._conninfo, autocommit=True)
             async with connection:
                 with cut_off_after(connection, self._deadline_s):
-                    await connection.execute("SET ROLE farthing_app; " + "; ".join(f"LISTEN {_PREFIX}{name}" for name in _CHANNELS))
-                for channel in _CHANNELS:
+                    await connection.execute("SET ROLE farthing_app; " + "; ".join(f"LISTEN {_PREFIX}{name}" for name in CHANNELS))
+                for channel in CHANNELS:
                     yield channel, ""
                 async with aclosing(self._notifications(connection)) as notifications:
                     async for news in notifications:

@@ -19,7 +19,7 @@ from uuid import UUID
 
 import msgspec
 
-from farthing.ports import CacheRecords, Changes, QuestionStore
+from farthing.ports import CHANNELS, CacheRecords, Changes, QuestionStore
 from farthing.testing.questions import question, question_id
 from farthing.testing.stores import Clock, watched
 from farthing.types import ServedHit, Verdict, uuid7_at
@@ -134,7 +134,7 @@ class CacheRecordsContract:
         await recorded.records.add_verdicts(verdicts[:1])
         told: list[Verdict] = []
         async with aclosing(watched(recorded.changes)) as news:
-            while (await anext(news))[0] != "verdicts":
+            while (await anext(news))[0] != CHANNELS[-1]:
                 pass
             await recorded.records.add_verdicts(verdicts)
             while len(told) < 39:

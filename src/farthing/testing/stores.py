@@ -28,11 +28,10 @@ from hypothesis import strategies as st
 
 from farthing.budgets import settings_budget
 from farthing.errors import InvalidRequest
-from farthing.ports import AnswerStore, BudgetStore, Changes, KeyStore, LedgerStore, ReportBy
+from farthing.ports import CHANNELS, AnswerStore, BudgetStore, Changes, KeyStore, LedgerStore, ReportBy
 from farthing.types import CacheScope, KeyRecord, LedgerEntry, Source, StoredAnswer, Totals, new_id, uuid7_at
 
 _NEWS_S = 5.0
-_CHANNELS = ("keys", "answers", "budgets", "retention", "questions", "verdicts", "config", "spend", "routers")
 _NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 _DAY = timedelta(days=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -462,7 +461,7 @@ class ChangesContract:
 
     async def test_a_watch_begins_with_every_channel_so_that_nothing_is_missed(self, stores: Stores) -> None:
         async with aclosing(watched(stores.changes)) as news:
-            assert {await anext(news) for _ in _CHANNELS} == {(channel, "") for channel in _CHANNELS}
+            assert {await anext(news) for _ in CHANNELS} == {(channel, "") for channel in CHANNELS}
 
     async def test_new_changed_and_deleted_budgets_are_told(self, stores: Stores) -> None:
         async with aclosing(watched(stores.changes)) as news:
@@ -515,7 +514,7 @@ async def watched(changes: Changes) -> AsyncGenerator[tuple[str, str], None]:
 
 
 async def _skip_start(news: AsyncIterator[tuple[str, str]]) -> None:
-    for _ in _CHANNELS:
+    for _ in CHANNELS:
         await anext(news)
 
 

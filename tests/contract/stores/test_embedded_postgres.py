@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from farthing.errors import SettingsError, Unavailable
+from farthing.ports import CHANNELS
 from farthing.postgres import server_process
 from farthing.postgres.changes import PostgresChanges
 from farthing.postgres.embedded import EmbeddedPostgres
@@ -126,8 +127,7 @@ def _is_active(uri: str) -> bool:
 async def test_a_watch_ends_with_the_server(embedded: EmbeddedPostgres) -> None:
     await migrate(embedded.uri)
     watch = PostgresChanges(embedded.uri).watch()
-    channels = ("keys", "answers", "budgets", "retention", "questions", "verdicts", "config", "spend", "routers")
-    assert [await anext(watch) for _ in channels] == [(channel, "") for channel in channels]
+    assert [await anext(watch) for _ in CHANNELS] == [(channel, "") for channel in CHANNELS]
     _kill(embedded)
     with pytest.raises(Unavailable):
         async with asyncio.timeout(_PATIENCE_S):
@@ -140,7 +140,7 @@ async def test_a_watch_ends_with_the_server(embedded: EmbeddedPostgres) -> None:
 async def test_a_watch_finds_out_that_its_server_hangs(embedded: EmbeddedPostgres) -> None:
     await migrate(embedded.uri)
     watch = PostgresChanges(embedded.uri, check_every_s=0.1, deadline_s=0.2).watch()
-    for _ in range(6):
+    for _ in CHANNELS:
         await anext(watch)
     with psycopg.connect(embedded.uri) as connection:
         row = connection.execute("SELECT pid FROM pg_stat_activity WHERE query LIKE '%%LISTEN%%' AND pid <> pg_backend_pid()").fetchone()

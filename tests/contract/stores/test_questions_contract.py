@@ -11,7 +11,7 @@ from farthing.errors import Unavailable
 from farthing.inprocess.cache_records import InProcessCacheRecords
 from farthing.inprocess.questions import InProcessQuestions
 from farthing.inprocess.stores import InProcessChanges
-from farthing.ports import QuestionStore
+from farthing.ports import CHANNELS, QuestionStore
 from farthing.postgres.cache_records import PostgresCacheRecords
 from farthing.postgres.changes import PostgresChanges
 from farthing.postgres.pool import Database
@@ -67,7 +67,7 @@ async def test_workers_hear_what_is_put_and_what_goes(recorded: Recorded) -> Non
     questions = [question(f"q{n}", recorded.clock, user_id="ann" if n else None) for n in range(400)]
     heard: set[str] = set()
     async with aclosing(watched(recorded.changes)) as news:
-        while (await anext(news))[0] != "verdicts":
+        while (await anext(news))[0] != CHANNELS[-1]:
             pass
         await recorded.questions.put(questions)
         while len(heard) < 400:
@@ -86,7 +86,7 @@ async def test_workers_hear_what_is_put_and_what_goes(recorded: Recorded) -> Non
 async def test_a_scope_that_is_too_long_to_be_told_is_told_as_all_of_the_tenant(database: Database, url: str) -> None:
     store = PostgresQuestions(database)
     async with aclosing(watched(PostgresChanges(url))) as news:
-        while (await anext(news))[0] != "verdicts":
+        while (await anext(news))[0] != CHANNELS[-1]:
             pass
         await store.forget("acme", CacheScope(tag="x" * 2000, namespace="\u00e9" * 4000))
         note = await _gone(news)

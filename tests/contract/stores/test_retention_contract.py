@@ -10,7 +10,7 @@ from farthing.errors import InvalidRequest, Unavailable
 from farthing.inprocess.responses import InProcessResponses
 from farthing.inprocess.retention import InProcessRetention
 from farthing.inprocess.stores import InProcessChanges
-from farthing.ports import ResponseStore
+from farthing.ports import CHANNELS, ResponseStore
 from farthing.postgres.answers import PostgresAnswers
 from farthing.postgres.changes import PostgresChanges
 from farthing.postgres.pool import Database
@@ -90,7 +90,7 @@ async def test_policies_and_flushes_are_told_to_other_workers(database: Database
     news = PostgresChanges(clean).watch()
     try:
         async with asyncio.timeout(10):
-            assert {(await anext(news))[0] for _ in range(6)} >= {"answers", "retention"}
+            assert {(await anext(news))[0] for _ in CHANNELS} >= {"answers", "retention"}
             await store.set_policy(policy())
             assert await anext(news) == ("retention", "")
             await store.forget("acme", "ann")
