@@ -6,7 +6,7 @@ leaves the request to the router's default. The mode has the last word: nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -62,10 +62,14 @@ class RouteStage:
         self._clock = clock
         self._ceiling = Ceiling(catalogue)
 
-    async def __call__(self, request: Request, following: Next) -> Answer:
-        """Choose, and let the request go on."""
-        if request.operation is Operation.CHAT:
-            request.choice = await self.choose(request)
+    def __call__(self, request: Request, following: Next) -> Awaitable[Answer]:
+        """Choose, and let the request go on. A request that names a model in the best mode goes on at once."""
+        if request.operation is not Operation.CHAT or (request.mode is DEEP and self._routers.route_of(request) is None):
+            return following(request)
+        return self._routed(request, following)
+
+    async def _routed(self, request: Request, following: Next) -> Answer:
+        request.choice = await self.choose(request)
         return await following(request)
 
     async def choose(self, request: Request) -> Choice | None:

@@ -47,6 +47,7 @@ class ModeBook:
         self._agreed = ModeState()
         self._own: ModeState | None = None
         self._modes: dict[tuple[UUID, str, str], Mode] = {}
+        self._everybodys: Mode | None = ladder[0]
         self._until = float("inf")
         self._asked = asyncio.Event()
         self._unsaved = False
@@ -68,6 +69,8 @@ class ModeBook:
 
     def mode_of(self, who: Principal) -> Mode:
         """The mode of a caller."""
+        if self._everybodys is not None:
+            return self._everybodys
         if self._clock() >= self._until:
             self._forget()
         caller = (who.key_id, who.tenant, who.tier)
@@ -85,7 +88,9 @@ class ModeBook:
 
     def _forget(self) -> None:
         self._modes.clear()
-        end = next_end(self.state, self._now())
+        state = self.state
+        self._everybodys = None if state.entries or state.pins else self._ladder[0]
+        end = next_end(state, self._now())
         self._until = float("inf") if end is None else end.timestamp()
 
     def _now(self) -> datetime:

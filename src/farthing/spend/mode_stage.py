@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from farthing.pipeline.stage import Next
@@ -20,12 +20,12 @@ class ModeStage:
         self._mode_of = mode_of
         self._came = came
 
-    async def __call__(self, request: Request, following: Next) -> Answer:
-        """Set the request's mode."""
+    def __call__(self, request: Request, following: Next) -> Awaitable[Answer]:
+        """Set the request's mode. Not a coroutine of its own: there is nothing to wait for."""
         request.mode = self._mode_of(request.principal)
         if self._came is not None:
             self._came(request)
-        return await following(request)
+        return following(request)
 
 
 class SpendWatch:
