@@ -84,11 +84,17 @@ _COMMON: Mapping[str, str] = {
     "id": ("yang dan di dengan untuk ini itu dari adalah pada tidak apa bagaimana saya kamu ke atau dalam bisa akan mengapa"),
     "vi": "và là của có không một cho trong được với các những này như thế nào tôi bạn ở tại sao gì đó để",
 }
-_KNOWN_BY: Mapping[str, tuple[str, ...]] = {
-    word: tuple(language for language, words in _COMMON.items() if word in words.split())
-    for words in _COMMON.values()
-    for word in words.split()
-}
+
+
+def _known_by() -> Mapping[str, tuple[str, ...]]:
+    known: dict[str, tuple[str, ...]] = {}
+    for language, words in _COMMON.items():
+        for word in set(words.split()):
+            known[word] = (*known.get(word, ()), language)
+    return known
+
+
+_KNOWN_BY = _known_by()
 
 
 def language_of(text: str) -> str | None:
