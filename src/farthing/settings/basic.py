@@ -15,4 +15,4 @@ Usd = Annotated[Decimal, Field(ge=0, le=1_000_000)]
 class Section(BaseModel):
     """A named part of the settings. A name that it does not have is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)  # the tree is built once, and not each section as well
