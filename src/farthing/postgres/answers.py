@@ -125,12 +125,7 @@ class PostgresAnswers:
         values = {"tenant": tenant, "namespace": scope.namespace, "tag": scope.tag, "answer_key": scope.answer_key}
         async with self._database.service() as connection:
             await erase(connection, tenant, "answers", None, self._clock(), scope)
-        forgotten, gone = 0, _PRUNE_ROWS
-        while gone == _PRUNE_ROWS:
-            async with self._database.service() as connection:
-                gone = (await connection.execute(_FORGET, {**values, "rows": _PRUNE_ROWS})).rowcount
-            forgotten += gone
-        return forgotten
+        return await self._database.repeat(_FORGET, values)
 
     async def prune(self, max_rows: int) -> int:
         """See `ports.AnswerStore.prune`. Returns 0 when another worker is at it."""

@@ -13,8 +13,6 @@ from farthing.postgres.erasures import UNTIL_WRITTEN, covered, erase
 from farthing.postgres.pool import Database
 from farthing.types import ServedHit, Verdict, utc_now
 
-_ROWS = 1000
-"""Deleted in one transaction, so that nothing holds locks for long."""
 _VERDICTS_PER_NOTICE = 15
 _NOTICE_BYTES = 7900
 """NOTIFY carries less than 8,000."""
@@ -155,26 +153,13 @@ class PostgresCacheRecords:
             async with self._database.service() as connection:
                 await erase(connection, tenant, "cache_hits", None, self._clock())
         statements = [_FORGET.format(table=table) for table, _ in _TABLES]
-        return sum([await self._repeat(statement, {"tenant": tenant, "user": user_id}) for statement in statements])
+        return sum([await self._database.repeat(statement, {"tenant": tenant, "user": user_id}) for statement in statements])
 
     async def prune(self, *, max_hits: int, max_verdicts: int) -> int:
         """See `ports.CacheRecords.prune`. Returns 0 when another worker is at it."""
         statements = [_PRUNE.format(table=table, id=name) for table, name in _TABLES]
-        return sum(
-            [await self._repeat(one, {"keep": keep}, _PRUNING) for one, keep in zip(statements, (max_hits, max_verdicts), strict=True)]
-        )
-
-    async def _repeat(self, statement: str, values: dict[str, object], alone: str | None = None) -> int:
-        """A statement on at most `rows` rows, until there are no more."""
-        done = 0
-        while True:
-            async with self._database.service() as connection:
-                if alone is not None and await (await connection.execute(alone.encode())).fetchone() != (True,):
-                    return done
-                changed = (await connection.execute(statement.encode(), {**values, "rows": _ROWS})).rowcount
-            done += changed
-            if changed < _ROWS:
-                return done
+        bounds = zip(statements, (max_hits, max_verdicts), strict=True)
+        return sum([await self._database.repeat(one, {"keep": keep}, alone=_PRUNING) for one, keep in bounds])
 
 
 def _notes(verdicts: Sequence[Verdict]) -> list[str]:

@@ -12,8 +12,6 @@ from farthing.postgres.erasures import UNTIL_WRITTEN, covered, erase
 from farthing.postgres.pool import Database
 from farthing.types import Outcome, supersedes, time_of, utc_now
 
-_ROWS = 1000
-"""Deleted in one transaction, so that nothing holds locks for long."""
 _COLUMNS = "request_id, tenant, user_id, router, model, score, by, vector, embedder, features, explored, at"
 _PEOPLE = "('thumb', 'correction')"
 
@@ -106,23 +104,11 @@ class PostgresOutcomes:
             return 0  # nobody; among erasures it stands for everybody
         async with self._database.service() as connection:
             await erase(connection, tenant, "outcomes", user_id, self._clock())
-        return await self._repeat(_FORGET, {"tenant": tenant, "user": user_id})
+        return await self._database.repeat(_FORGET, {"tenant": tenant, "user": user_id})
 
     async def prune(self, max_rows: int) -> int:
         """See `ports.OutcomeStore.prune`. Returns 0 when another worker is at it."""
-        return sum([await self._repeat(_PRUNE, {"keep": max_rows, "unsaid": unsaid}, _PRUNING) for unsaid in (False, True)])
-
-    async def _repeat(self, statement: str, values: dict[str, object], alone: str | None = None) -> int:
-        """A statement on at most `rows` rows, until there are no more."""
-        done = 0
-        while True:
-            async with self._database.service() as connection:
-                if alone is not None and await (await connection.execute(alone.encode())).fetchone() != (True,):
-                    return done
-                changed = (await connection.execute(statement.encode(), {**values, "rows": _ROWS})).rowcount
-            done += changed
-            if changed < _ROWS:
-                return done
+        return sum([await self._database.repeat(_PRUNE, {"keep": max_rows, "unsaid": unsaid}, alone=_PRUNING) for unsaid in (False, True)])
 
 
 def _each_once(outcomes: Sequence[Outcome]) -> list[Outcome]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
 import psycopg
@@ -18,6 +18,8 @@ from farthing.postgres.connection import VECTOR_SCHEMA, Connection, conninfo, cu
 from farthing.postgres.translate import translated
 
 _SERVICE = "BEGIN; SET LOCAL ROLE farthing_service"
+_ROWS = 1000
+"""Changed in one transaction, so that nothing holds locks for long."""
 _TENANT = sql.SQL("BEGIN; SELECT set_config('farthing.tenant', {}, true)")
 
 
@@ -93,6 +95,22 @@ class Database:
     def service(self) -> AbstractAsyncContextManager[Connection]:
         """A transaction over all tenants, for the work that is nobody's: the ledger writer, reports, snapshots, pruning."""
         return self._transaction(_SERVICE)
+
+    async def repeat(self, statement: str, values: Mapping[str, object], *, alone: str | None = None) -> int:
+        """A statement on at most `%(rows)s` rows over all tenants, each time in a transaction of its own, until there are no more.
+
+        So that nobody waits long for locks. `alone` is a query that takes a lock of the transaction; where it does not say true, another
+        worker is at it, and the rest is left to that one. Returns how many rows it were.
+        """
+        done = 0
+        while True:
+            async with self.service() as connection:
+                if alone is not None and await (await connection.execute(alone.encode())).fetchone() != (True,):
+                    return done
+                changed = (await connection.execute(statement.encode(), {**values, "rows": _ROWS})).rowcount
+            done += changed
+            if changed < _ROWS:
+                return done
 
     async def present(self) -> bool:
         """Whether the database can be used. It also can when all connections are busy: somebody is being served."""

@@ -178,12 +178,7 @@ class PostgresQuestions:
             await erase(connection, tenant, "questions", None, at, scope)
             await _tell(connection, [QuestionsGone(tenant=tenant, scope=scope, at=at)])
         values = {"namespace": scope.namespace, "tag": scope.tag, "user": scope.user_id, "answer_key": scope.answer_key, "tenant": tenant}
-        forgotten, gone = 0, _ROWS
-        while gone == _ROWS:
-            async with self._database.service() as connection:
-                gone = (await connection.execute(_FORGET, {**values, "rows": _ROWS})).rowcount
-            forgotten += gone
-        return forgotten
+        return await self._database.repeat(_FORGET, values)
 
     async def prune(self, max_rows: int) -> int:
         """See `ports.QuestionIndex.prune`. Returns 0 when another worker is at it."""

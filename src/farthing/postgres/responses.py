@@ -122,12 +122,7 @@ class PostgresResponses:
         """See `ports.ResponseStore.forget`."""
         async with self._database.service() as connection:
             await erase(connection, tenant, "responses", user_id, self._clock())
-        forgotten, gone = 0, _PRUNE_ROWS
-        while gone == _PRUNE_ROWS:
-            async with self._database.service() as connection:
-                gone = (await connection.execute(_FORGET, {"tenant": tenant, "user": user_id, "rows": _PRUNE_ROWS})).rowcount
-            forgotten += gone
-        return forgotten
+        return await self._database.repeat(_FORGET, {"tenant": tenant, "user": user_id})
 
     async def prune(self, *, rows_per_tenant: int, bytes_per_tenant: int, total_bytes: int) -> int:
         """See `ports.ResponseStore.prune`. Returns 0 when another worker is at it."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from psycopg.rows import TupleRow
@@ -102,7 +101,7 @@ class PostgresRetention:
             await connection.execute(ALONE)
             await connection.execute(_SET, values)
             await connection.execute(_NOTIFY)
-        await self._repeat(_SHORTEN, {"tenant": policy.tenant, "ttl": timedelta(seconds=policy.ttl_s)})
+        await self._database.repeat(_SHORTEN, {"tenant": policy.tenant, "ttl": timedelta(seconds=policy.ttl_s)})
 
     async def put(self, transcripts: Sequence[NewTranscript]) -> int:
         """See `ports.RetentionStore.put`."""
@@ -147,7 +146,7 @@ class PostgresRetention:
         """See `ports.RetentionStore.forget`."""
         async with self._database.service() as connection:
             await erase(connection, tenant, "transcripts", user, self._given())
-        return await self._repeat(_FORGET, {"tenant": tenant, "user": user})
+        return await self._database.repeat(_FORGET, {"tenant": tenant, "user": user})
 
     async def prune(self, max_rows: int) -> int:
         """See `ports.RetentionStore.prune`. Returns 0 when another worker is at it."""
@@ -164,16 +163,6 @@ class PostgresRetention:
         async with self._database.service() as connection:
             await connection.execute(FORGET_ERASURES, {"now": await self._now(connection), "kept_for": KEPT_FOR})
         return pruned
-
-    async def _repeat(self, statement: str, values: dict[str, Any]) -> int:
-        """A statement on at most `rows` rows, until there are no more."""
-        done = 0
-        while True:
-            async with self._database.service() as connection:
-                changed = (await connection.execute(statement.encode(), {**values, "rows": _ROWS})).rowcount
-            done += changed
-            if changed < _ROWS:
-                return done
 
 
 def _policy(row: TupleRow) -> RetentionPolicy:

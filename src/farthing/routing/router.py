@@ -64,17 +64,22 @@ class RouteStage:
 
     def __call__(self, request: Request, following: Next) -> Awaitable[Answer]:
         """Choose, and let the request go on. A request that names a model in the best mode goes on at once."""
-        if request.operation is not Operation.CHAT or (request.mode is DEEP and self._routers.route_of(request) is None):
+        if request.operation is not Operation.CHAT:
             return following(request)
-        return self._routed(request, following)
+        route = self._routers.route_of(request)
+        if route is None and request.mode is DEEP:
+            return following(request)
+        return self._routed(request, route, following)
 
-    async def _routed(self, request: Request, following: Next) -> Answer:
-        request.choice = await self.choose(request)
+    async def _routed(self, request: Request, route: Route | None, following: Next) -> Answer:
+        request.choice = await self._choice(request, route)
         return await following(request)
 
     async def choose(self, request: Request) -> Choice | None:
         """Which models answer; None: the one that was asked for. Raises `InvalidRequest` when the request leaves no candidate."""
-        route = self._routers.route_of(request)
+        return await self._choice(request, self._routers.route_of(request))
+
+    async def _choice(self, request: Request, route: Route | None) -> Choice | None:
         if route is None:
             return self.held(request, None, None)
         reading = Reading(request, self._clock)
