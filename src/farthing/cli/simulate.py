@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import random
 import sys
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import typer
 from pydantic import ValidationError
@@ -40,52 +41,43 @@ SeedOption = Annotated[int, typer.Option(help="The same seed brings the same req
 PlotOption = Annotated[Path | None, typer.Option(help="Write a picture (SVG) to this file.")]
 
 
-@app.command("viral")
-def viral_command(
-    factor: FactorOption = 100.0,
-    minutes: MinutesOption = 30.0,
-    ceiling_usd: CeilingOption = None,
-    base_usd_per_hour: BaseOption = 2.0,
-    model: ModelOption = None,
-    traffic: TrafficOption = None,
-    seed: SeedOption = 1,
-    plot: PlotOption = None,
-    settings: SettingsOption = None,
-    data: DataOption = None,
-    as_json: JsonOption = False,  # noqa: FBT002 - a flag
-) -> None:
-    """Everybody comes at once: the load is FACTOR times the base load for some MINUTES, then as before."""
-    read, which = _settings(settings, data, ceiling_usd)
-    simulator = _simulator(read, model, traffic, seed)
-    people = _crowd(read)
-    base = simulator.per_second(base_usd_per_hour, people, seed)
-    plan = viral(base, factor, people, minutes=minutes, window_s=read.modes.window_s)
-    found = {"settings": which, "factor": factor, "minutes": minutes, "base_usd_per_hour": base_usd_per_hour, **simulator.run(plan, seed)}
-    _show(found, simulator, plan, plot, as_json=as_json)
+class _Spike(Protocol):
+    """What comes, and when. See `economics.plans`."""
+
+    def __call__(self, base_per_s: float, factor: float, callers: Crowd, *, minutes: float, window_s: float) -> Plan: ...
 
 
-@app.command("drain")
-def drain_command(
-    factor: FactorOption = 100.0,
-    minutes: MinutesOption = 30.0,
-    ceiling_usd: CeilingOption = None,
-    base_usd_per_hour: BaseOption = 2.0,
-    model: ModelOption = None,
-    traffic: TrafficOption = None,
-    seed: SeedOption = 1,
-    plot: PlotOption = None,
-    settings: SettingsOption = None,
-    data: DataOption = None,
-    as_json: JsonOption = False,  # noqa: FBT002 - a flag
-) -> None:
-    """One key among 200 empties the wallet: it asks FACTOR times as much as all others together for some MINUTES."""
-    read, which = _settings(settings, data, ceiling_usd)
-    simulator = _simulator(read, model, traffic, seed)
-    people = _crowd(read)
-    base = simulator.per_second(base_usd_per_hour, people, seed)
-    plan = drain(base, factor, people, minutes=minutes, window_s=read.modes.window_s)
-    found = {"settings": which, "factor": factor, "minutes": minutes, "base_usd_per_hour": base_usd_per_hour, **simulator.run(plan, seed)}
-    _show(found, simulator, plan, plot, as_json=as_json)
+def _command(spike: _Spike) -> Callable[..., None]:
+    """The command that simulates a spike."""
+
+    def command(
+        factor: FactorOption = 100.0,
+        minutes: MinutesOption = 30.0,
+        ceiling_usd: CeilingOption = None,
+        base_usd_per_hour: BaseOption = 2.0,
+        model: ModelOption = None,
+        traffic: TrafficOption = None,
+        seed: SeedOption = 1,
+        plot: PlotOption = None,
+        settings: SettingsOption = None,
+        data: DataOption = None,
+        as_json: JsonOption = False,  # noqa: FBT002 - a flag
+    ) -> None:
+        read, which = _settings(settings, data, ceiling_usd)
+        simulator = _simulator(read, model, traffic, seed)
+        people = _crowd(read)
+        base = simulator.per_second(base_usd_per_hour, people, seed)
+        plan = spike(base, factor, people, minutes=minutes, window_s=read.modes.window_s)
+        facts = {"settings": which, "factor": factor, "minutes": minutes, "base_usd_per_hour": base_usd_per_hour}
+        _show({**facts, **simulator.run(plan, seed)}, simulator, plan, plot, as_json=as_json)
+
+    return command
+
+
+_VIRAL = "Everybody comes at once: the load is FACTOR times the base load for some MINUTES, then as before."
+_DRAIN = "One key among 200 empties the wallet: it asks FACTOR times as much as all others together for some MINUTES."
+app.command("viral", help=_VIRAL)(_command(viral))
+app.command("drain", help=_DRAIN)(_command(drain))
 
 
 def _settings(path: Path | None, data: Path | None, ceiling_usd: float | None) -> tuple[Settings, str]:
