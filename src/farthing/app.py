@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from farthing.app_caches import Caches
@@ -157,6 +158,7 @@ class Farthing:
             anonymous_per_minute=settings.ledger.unauthenticated_rows_per_minute,
         )
         self._cloudwatch = CloudWatch(settings.telemetry.cloudwatch, HourlySpend(stores.ledger))
+        self._hearing = self._hearers()
         self.asgi = self._gateway()
         self._register_gauges()
 
@@ -172,6 +174,18 @@ class Farthing:
             observers.append(RequestLog().observe)
         return observers
 
+    def _hearers(self) -> dict[str, Callable[[str], Awaitable[None]]]:
+        """Who is told of the news on a channel. The others are the caches'."""
+        return {
+            "keys": lambda _: self._ring.reload(),
+            "budgets": lambda _: self._budgets.reload(),
+            "retention": lambda _: self._policies.reload(),
+            "routers": lambda _: self._learning.heard(),
+            "config": partial(self._modes.heard, "config"),
+            "spend": partial(self._modes.heard, "spend"),
+            **dict.fromkeys(("events", "facts", "states", "jobs"), _unheard),
+        }
+
     def _gateway(self) -> Gateway:
         settings, meter, catalogue = self._settings, self._meter, self._catalogue
         gate = Gate(max_held_bytes=settings.routing.max_held_bytes, timeout_s=settings.routing.checks_timeout_s)
@@ -185,6 +199,8 @@ class Farthing:
             prompt=prompts,
             admission=self._admission,
             recorder=recorder,
+            edge=None,
+            memory=None,
             exact=self._caches.exact,
             semantic=self._caches.semantic,
             route=self._routing.stage,
@@ -375,18 +391,8 @@ class Farthing:
             await asyncio.sleep(1.0)
 
     async def _heard(self, channel: str, payload: str) -> None:
-        if channel == "keys":
-            await self._ring.reload()
-        elif channel == "budgets":
-            await self._budgets.reload()
-        elif channel == "retention":
-            await self._policies.reload()
-        elif channel == "routers":
-            await self._learning.heard()
-        elif channel in {"config", "spend"}:
-            self._modes.heard(channel, payload)
-        else:
-            await self._caches.heard(channel, payload)
+        hear = self._hearing.get(channel)
+        await (hear(payload) if hear is not None else self._caches.heard(channel, payload))
 
     async def _await_local(self) -> None:
         provider: Provider = self._providers[LOCAL]
@@ -423,6 +429,11 @@ class Farthing:
         await self._tracing.aclose()
         if self._stores.database is not None:
             await self._stores.database.close()
+
+
+async def _unheard(payload: str) -> None:
+    """News that nobody here waits for."""
+    del payload
 
 
 def _free_model(settings: BudgetSettings, error: FarthingError) -> str | None:

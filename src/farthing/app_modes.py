@@ -67,7 +67,7 @@ class Modes:
             background.start("spending told", self._watch.tell)
             background.start("spending", partial(_after, keys_known, self._watch.keep_up))
 
-    def heard(self, channel: str, payload: str) -> None:
+    async def heard(self, channel: str, payload: str) -> None:
         """News from other workers."""
         if channel == "config" and payload in {"", MODES}:
             self.book.ask()

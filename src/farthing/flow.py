@@ -1,4 +1,4 @@
-"""The map: what a request passes, in this order."""
+"""The map: what a request passes, in this order, and who hears of events."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import msgspec
 
 from farthing.caching.exact import ExactCache
 from farthing.caching.semantic import SemanticCache
+from farthing.events.handler import Handler
 from farthing.pipeline.stage import Next, Stage, compose
 from farthing.prompts.stage import Prompts
 from farthing.retention.recorder import Recorder
@@ -23,6 +24,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     prompt: Prompts
     admission: Admission
     recorder: Recorder
+    edge: Stage | None
+    memory: Stage | None
     exact: ExactCache | None
     semantic: SemanticCache | None
     route: Stage | None
@@ -35,9 +38,10 @@ def request_flow(parts: Parts) -> Next:
 
     `account` wraps all, so that each request is in the ledger once, whatever happens. `mode` says how much may be done for it.
     `prompt` puts the text that it names in front. `admission` holds keys to their limits. `recorder` keeps the texts of tenants that want
-    it, whatever answers them. The caches answer before anything is paid for: `exact` the same request again, `semantic` the same question
-    in other words. `route` chooses the models for what they cannot answer; that waits in `calls` for the worker to have a hand free.
-    `dispatch` owns attempts, checks, fallback and cancellation.
+    it, whatever answers them. `edge` has answers to the actions of users that were foreseen. `memory` puts in what is known of the user:
+    before the caches, so that it is part of what they tell requests apart by. The caches answer before anything is paid for: `exact` the
+    same request again, `semantic` the same question in other words. `route` chooses the models for what they cannot answer; that waits in
+    `calls` for the worker to have a hand free. `dispatch` owns attempts, checks, fallback and cancellation.
     """
     stages: list[Stage | None] = [
         parts.account,
@@ -45,6 +49,8 @@ def request_flow(parts: Parts) -> Next:
         parts.prompt,
         parts.admission,
         parts.recorder,
+        parts.edge,
+        parts.memory,
         parts.exact,
         parts.semantic,
         parts.route,
@@ -57,3 +63,16 @@ def errand_flow(parts: Parts) -> Next:
     """What a model call passes that we make on our own account: it is in the ledger and within budgets, but takes nobody's turn."""
     stages: list[Stage | None] = [parts.account, parts.exact, parts.semantic, parts.route, parts.calls]
     return compose([stage for stage in stages if stage is not None], parts.dispatch)
+
+
+class Hearers(msgspec.Struct, frozen=True, kw_only=True):
+    """The handlers of events, built by `app`. One that the settings turn off is None."""
+
+    extract: Handler | None = None
+    foresee: Handler | None = None
+
+
+def event_flow(hearers: Hearers) -> list[Handler]:
+    """Who hears of events: `extract` reads facts about users from what they do, `foresee` computes the answers that they will ask for."""
+    handlers = [hearers.extract, hearers.foresee]
+    return [handler for handler in handlers if handler is not None]

@@ -1,6 +1,10 @@
 """What the slices need from the world. Each port has an adapter in a pack and one in `inprocess`, and a contract suite in `testing`."""
 
 from farthing.ports.caching import EVERYTHING, AnswerStore, CacheControl, CacheRecords, QuestionIndex, QuestionStore
+from farthing.ports.events import EventBus, Publisher
+from farthing.ports.feedback import FeedbackStore
+from farthing.ports.foresight import EdgeStore
+from farthing.ports.memory import FactStore, Personal, TurnStore
 from farthing.ports.models import Call, Embedder, Encoded, Provider, Signer
 from farthing.ports.modes import ConfigStore, SpendLog
 from farthing.ports.money import BudgetStore, KeyStore, Ledger, LedgerStore, Meter, Purse, ReportBy, RequestRecords, Reservation
@@ -19,14 +23,20 @@ __all__ = [
     "Call",
     "Changes",
     "ConfigStore",
+    "EdgeStore",
     "Embedder",
     "Encoded",
+    "EventBus",
+    "FactStore",
+    "FeedbackStore",
     "KeyStore",
     "Ledger",
     "LedgerStore",
     "Meter",
     "OutcomeStore",
+    "Personal",
     "Provider",
+    "Publisher",
     "Purse",
     "QuestionIndex",
     "QuestionStore",
@@ -39,4 +49,5 @@ __all__ = [
     "RouterStore",
     "Signer",
     "SpendLog",
+    "TurnStore",
 ]

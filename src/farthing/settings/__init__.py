@@ -24,9 +24,14 @@ from farthing.settings.checks import (
 )
 from farthing.settings.cloudwatch import CloudWatchSettings
 from farthing.settings.config import AppConfigSettings, ConfigSettings
+from farthing.settings.events import EventSettings
+from farthing.settings.feedback import FeedbackSettings
+from farthing.settings.foresight import ForesightSettings
 from farthing.settings.hedging import HedgeSettings
+from farthing.settings.jobs import JobSettings
 from farthing.settings.learned import ExploreSettings, LearnedSettings
 from farthing.settings.load import effective, load, load_text, masked, read_text
+from farthing.settings.memory import MemorySettings
 from farthing.settings.modes import CeilingSettings, KeyModesSettings, ModesSettings, RungSettings
 from farthing.settings.names import nearest
 from farthing.settings.prompts import PromptSettings
@@ -107,10 +112,14 @@ __all__ = [
     "DatabaseSettings",
     "DeploymentSettings",
     "EmptyCheckSettings",
+    "EventSettings",
     "ExactCacheSettings",
     "ExploreSettings",
+    "FeedbackSettings",
+    "ForesightSettings",
     "GenerateSettings",
     "HedgeSettings",
+    "JobSettings",
     "JsonSchemaCheckSettings",
     "JudgeCheckSettings",
     "JudgeClassSettings",
@@ -124,6 +133,7 @@ __all__ = [
     "LimitsSettings",
     "LiteLLMSettings",
     "LocalSettings",
+    "MemorySettings",
     "ModelSettings",
     "ModesSettings",
     "NamespaceSettings",

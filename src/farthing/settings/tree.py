@@ -12,6 +12,11 @@ from farthing.settings.cache import CacheSettings
 from farthing.settings.checks import models_asked
 from farthing.settings.config import ConfigSettings
 from farthing.settings.contexts import check_context_fallbacks
+from farthing.settings.events import EventSettings
+from farthing.settings.feedback import FeedbackSettings
+from farthing.settings.foresight import ForesightSettings
+from farthing.settings.jobs import JobSettings
+from farthing.settings.memory import MemorySettings
 from farthing.settings.modes import ModesSettings
 from farthing.settings.names import MODEL_NAME, must_be_one_of
 from farthing.settings.prompts import PROMPT_NAME, PromptSettings
@@ -57,6 +62,11 @@ class Settings(Section):
     modes: ModesSettings = ModesSettings()
     config: ConfigSettings = ConfigSettings()
     retention: RetentionSettings = RetentionSettings()
+    events: EventSettings = EventSettings()
+    jobs: JobSettings = JobSettings()
+    memory: MemorySettings = MemorySettings()
+    foresight: ForesightSettings = ForesightSettings()
+    feedback: FeedbackSettings = FeedbackSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     aws: AwsSettings = AwsSettings()
 

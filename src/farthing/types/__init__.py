@@ -17,6 +17,10 @@ from farthing.types.caching import (
     question_worth,
 )
 from farthing.types.callers import ANONYMOUS, KeyRecord, Limits, Principal, Quota
+from farthing.types.events import Backlog, DeadLetter, Delivery, Event, Per, Subscription
+from farthing.types.feedback import Feedback
+from farthing.types.foresight import EdgeAnswer
+from farthing.types.memory import Fact, NewFact, Profile, Turn
 from farthing.types.modes import DEEP, TOTAL, Document, Mode, ModeEntry, ModeState, SpendRow, scopes_of
 from farthing.types.money import HEDGE_LOST, Attempt, LedgerEntry, Price, Report, Totals, Usage
 from farthing.types.prompts import Prompt
@@ -33,11 +37,18 @@ __all__ = [
     "TOTAL",
     "Answer",
     "Attempt",
+    "Backlog",
     "CacheScope",
     "ChunkStream",
     "Completion",
+    "DeadLetter",
+    "Delivery",
     "Document",
+    "EdgeAnswer",
+    "Event",
     "Extras",
+    "Fact",
+    "Feedback",
     "Json",
     "KeyRecord",
     "LedgerEntry",
@@ -47,12 +58,15 @@ __all__ = [
     "ModeEntry",
     "ModeState",
     "Neighbour",
+    "NewFact",
     "NewTranscript",
     "Operation",
     "Outcome",
     "OutcomeBy",
+    "Per",
     "Price",
     "Principal",
+    "Profile",
     "Promotion",
     "Prompt",
     "Question",
@@ -68,7 +82,9 @@ __all__ = [
     "StoredAnswer",
     "StoredResponse",
     "StoredTranscript",
+    "Subscription",
     "Totals",
+    "Turn",
     "Usage",
     "Verdict",
     "VerdictBy",

@@ -180,6 +180,8 @@ class SemanticHouse:
             account=Account(meter),
             admission=_let_in,  # type: ignore[arg-type]  # limits are not what is tested here
             recorder=_let_in,  # type: ignore[arg-type]  # nor is retention
+            edge=None,
+            memory=None,
             exact=self.caches.exact,
             semantic=self.caches.semantic,
             calls=ModelCalls(most=100, max_queue=10, max_wait_s=1),

@@ -1,0 +1,1 @@
+"""Answers ready before the click. See docs/foresight.md."""

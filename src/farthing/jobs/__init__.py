@@ -1,0 +1,1 @@
+"""Durable runs of idempotent items. See docs/jobs.md."""

@@ -1,0 +1,1 @@
+"""What is remembered of users: facts read from events, and turns of conversations. See docs/memory.md."""

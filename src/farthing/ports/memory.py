@@ -1,0 +1,62 @@
+"""What is remembered of users. See `ports`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from farthing.types import Fact, NewFact, Profile, Turn
+
+
+class FactStore(Protocol):
+    """Facts of users, bi-temporal: nothing is overwritten, everything has a time at which it held and one at which it was believed."""
+
+    async def profile(self, tenant: str, user: str) -> Profile | None:
+        """What holds of a user now, in one read; None when nothing ever did. Expired facts are left out."""
+
+    async def learn(self, tenant: str, user: str, facts: Sequence[NewFact], *, arrived: datetime) -> Profile:
+        """Learn facts, atomically, in their order, and say what holds now. Idempotent: what is believed already only gains sources.
+
+        Of a single-valued key, one that was valid earlier than what is believed goes into history and supersedes nothing. Facts from
+        before (`arrived`) the user was forgotten are left out. Raises `InvalidRequest` for what the store cannot hold.
+        """
+
+    async def retract(self, tenant: str, user: str, fact: UUID, *, by: str) -> bool:
+        """Believe a fact no more; it stays in history. False when there is no such fact."""
+
+    async def history(self, tenant: str, user: str, *, key: str | None, limit: int) -> list[Fact]:
+        """All that was ever believed, of one key or (None) all, newest first."""
+
+    async def forget(self, tenant: str, user_id: str | None) -> int:
+        """Delete all facts and all history of a user, or (None) the tenant. Facts on their way are not stored any more."""
+
+    async def prune(self, *, max_history: int) -> int:
+        """Delete what has expired, and the oldest history beyond so many rows. Returns how many went."""
+
+
+class TurnStore(Protocol):
+    """Turns of conversations that clients leave to us. Texts are sealed at rest."""
+
+    async def add(self, turns: Sequence[Turn]) -> None:
+        """Store turns. One that is there already (tenant, conversation, number) is skipped. Those of forgotten users are left out."""
+
+    async def of(self, tenant: str, conversation: str, *, limit: int) -> list[Turn]:
+        """The latest turns of a conversation, in order."""
+
+    async def of_user(self, tenant: str, user: str, *, limit: int) -> list[Turn]:
+        """The latest turns of a user in all conversations, in order."""
+
+    async def forget(self, tenant: str, user_id: str | None) -> int:
+        """Delete the turns of a user, or (None) the tenant. Returns how many went."""
+
+    async def prune(self, before: datetime, *, max_rows: int) -> int:
+        """Delete turns that are older, and the oldest beyond so many. Returns how many went."""
+
+
+class Personal(Protocol):
+    """A place that holds something of users, and can forget them."""
+
+    async def forget(self, tenant: str, user_id: str | None) -> int:
+        """Delete all of a user, or (None) of the tenant. Returns how many went. Idempotent. Raises the store's errors."""

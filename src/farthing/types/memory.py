@@ -1,0 +1,63 @@
+"""What is known of a user, and how. See `types`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+
+class NewFact(msgspec.Struct, frozen=True, kw_only=True):
+    """A fact as it was learnt. `value` is any JSON value, small.
+
+    A `multi`-valued key gathers values; of any other key a new value takes the place of the old one. `confidence` is 0 to 1. `sources`
+    are the events that it was read from, `source#id`. `by` is who read it: `rule:NAME`, `model:NAME`, `person:KEY`.
+    """
+
+    key: str
+    value: Any
+    multi: bool = False
+    confidence: float = 1.0
+    sources: tuple[str, ...] = ()
+    by: str
+    valid_from: datetime
+    expires_at: datetime | None = None
+
+
+class Fact(NewFact, frozen=True, kw_only=True):
+    """A fact of a user. It holds in the world from `valid_from` to `valid_to`; it is believed from `known_from` to `known_to`.
+
+    None: still. What superseded it, or who took it back, is in `ended_by`.
+    """
+
+    id: UUID
+    tenant: str
+    user: str
+    valid_to: datetime | None = None
+    known_from: datetime
+    known_to: datetime | None = None
+    ended_by: str | None = None
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """All that holds of a user now. `version` goes up with each change."""
+
+    tenant: str
+    user: str
+    facts: tuple[Fact, ...]
+    version: int
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """One turn of a conversation that was handed to us. `number` counts from 1 within the conversation."""
+
+    id: UUID
+    tenant: str
+    user: str | None
+    conversation: str
+    number: int
+    role: str
+    text: str
+    at: datetime
