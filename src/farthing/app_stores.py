@@ -9,9 +9,6 @@ import msgspec
 from farthing.aws.appconfig import AppConfig
 from farthing.errors import SettingsError
 from farthing.inprocess.config_file import FileConfig
-from farthing.inprocess.events import InProcessEvents
-from farthing.inprocess.states import InProcessStates
-from farthing.inprocess.stores import InProcessChanges
 from farthing.ports import (
     AnswerStore,
     BudgetStore,
@@ -34,6 +31,7 @@ from farthing.postgres.budgets import PostgresBudgets
 from farthing.postgres.cache_records import PostgresCacheRecords
 from farthing.postgres.changes import PostgresChanges
 from farthing.postgres.config import PostgresConfig
+from farthing.postgres.events import PostgresEvents
 from farthing.postgres.keys import PostgresKeys
 from farthing.postgres.ledger import PostgresLedger
 from farthing.postgres.outcomes import PostgresOutcomes
@@ -76,7 +74,6 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         statement_timeout_s=settings.database.statement_timeout_s,
         connect_timeout_s=settings.database.connect_timeout_s,
     )
-    changes = InProcessChanges()
     return Stores(
         keys=PostgresKeys(database),
         ledger=PostgresLedger(database),
@@ -89,7 +86,7 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         requests=PostgresRequests(database),
         routers=PostgresRouters(database),
         outcomes=PostgresOutcomes(database),
-        events=InProcessEvents(changes, InProcessStates(changes)),
+        events=PostgresEvents(database, max_backlog=settings.events.max_backlog),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
         config=_config(settings, database),
         spend=PostgresSpendLog(database),
