@@ -22,9 +22,10 @@ _ENDED: Final = "its process ended"
 
 
 class Work:
-    """The deliveries of one handler in this process, `settings.concurrency` at most. `done` tells the bus that one is handled.
+    """The deliveries of one handler in this process, `settings.concurrency` at most.
 
-    `handled` and `died` count events, `failed` attempts, `lost` deliveries whose lease was lost under way.
+    `done` tells the bus that one is handled; `ended` is called when there is room again, and perhaps more of a lane. `handled` and `died`
+    count events, `failed` attempts, `lost` deliveries whose lease was lost under way.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Work:
         handler: Handler,
         settings: EventSettings,
         done: Callable[[Delivery], Awaitable[object]],
+        ended: Callable[[], None],
         *,
         rng: random.Random,
         clock: Callable[[], datetime],
@@ -42,6 +44,7 @@ class Work:
         self._name = handler.subscription.handler
         self._settings = settings
         self._done = done
+        self._tell_ended = ended
         self._rng = rng
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
@@ -72,6 +75,7 @@ class Work:
     def _end(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._ended.set()
+        self._tell_ended()
 
     async def drain(self, seconds: float) -> None:
         """Let what is under way finish, for so long; what is left is given back to the bus."""
