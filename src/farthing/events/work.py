@@ -18,6 +18,7 @@ from farthing.types import Delivery
 _log = logging.getLogger("farthing.events")
 _LONGEST_ERROR: Final = 1000
 _TO_CANCEL_S: Final = 1.0
+_MOMENT_S: Final = 0.01
 _ENDED: Final = "its process ended"
 
 
@@ -60,11 +61,17 @@ class Work:
         return len(self._tasks)
 
     async def room(self) -> int:
-        """How many more can be begun; waits until it is at least one."""
-        while (free := self._settings.concurrency - len(self._tasks)) <= 0:
+        """How many more can be begun: at least one, for which it waits; and a moment longer for others, so that not each is taken alone."""
+        while self._free <= 0:
             self._ended.clear()
             await self._ended.wait()
-        return free
+        if self._free < self._settings.concurrency // 2:
+            await asyncio.sleep(_MOMENT_S)
+        return self._free
+
+    @property
+    def _free(self) -> int:
+        return self._settings.concurrency - len(self._tasks)
 
     def begin(self, delivery: Delivery) -> None:
         """Handle a delivery, in the background."""
