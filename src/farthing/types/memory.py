@@ -29,7 +29,8 @@ class NewFact(msgspec.Struct, frozen=True, kw_only=True):
 class Fact(NewFact, frozen=True, kw_only=True):
     """A fact of a user. It holds in the world from `valid_from` to `valid_to`; it is believed from `known_from` to `known_to`.
 
-    None: still. What superseded it, or who took it back, is in `ended_by`.
+    None: still. What superseded it, or who took it back, is in `ended_by`: `fact:ID`, `person:KEY`, `expiry`, `max_facts`. `confirmed_at`
+    is the latest time at which it was said to hold; None: it was said once.
     """
 
     id: UUID
@@ -38,6 +39,7 @@ class Fact(NewFact, frozen=True, kw_only=True):
     valid_to: datetime | None = None
     known_from: datetime
     known_to: datetime | None = None
+    confirmed_at: datetime | None = None
     ended_by: str | None = None
 
 
