@@ -8,6 +8,7 @@ import msgspec
 
 from farthing.aws.appconfig import AppConfig
 from farthing.errors import SettingsError
+from farthing.facts import Most
 from farthing.inprocess.config_file import FileConfig
 from farthing.ports import (
     AnswerStore,
@@ -15,6 +16,7 @@ from farthing.ports import (
     CacheRecords,
     Changes,
     ConfigStore,
+    FactStore,
     KeyStore,
     LedgerStore,
     OutcomeStore,
@@ -30,6 +32,7 @@ from farthing.postgres.budgets import PostgresBudgets
 from farthing.postgres.cache_records import PostgresCacheRecords
 from farthing.postgres.changes import PostgresChanges
 from farthing.postgres.config import PostgresConfig
+from farthing.postgres.facts import PostgresFacts
 from farthing.postgres.keys import PostgresKeys
 from farthing.postgres.ledger import PostgresLedger
 from farthing.postgres.outcomes import PostgresOutcomes
@@ -57,6 +60,7 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     requests: RequestRecords
     routers: RouterStore
     outcomes: OutcomeStore
+    facts: FactStore
     changes: Changes | None
     config: ConfigStore
     spend: SpendLog
@@ -83,6 +87,7 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         requests=PostgresRequests(database),
         routers=PostgresRouters(database),
         outcomes=PostgresOutcomes(database),
+        facts=PostgresFacts(database, most=Most(facts=settings.memory.max_facts)),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
         config=_config(settings, database),
         spend=PostgresSpendLog(database),
