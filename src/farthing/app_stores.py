@@ -21,6 +21,7 @@ from farthing.ports import (
     LedgerStore,
     OutcomeStore,
     QuestionStore,
+    ReceiptStore,
     RequestRecords,
     ResponseStore,
     RetentionStore,
@@ -38,6 +39,7 @@ from farthing.postgres.ledger import PostgresLedger
 from farthing.postgres.outcomes import PostgresOutcomes
 from farthing.postgres.pool import Database
 from farthing.postgres.questions import PostgresQuestions
+from farthing.postgres.receipts import PostgresReceipts
 from farthing.postgres.requests import PostgresRequests
 from farthing.postgres.responses import PostgresResponses
 from farthing.postgres.retention import PostgresRetention
@@ -61,6 +63,7 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     routers: RouterStore
     outcomes: OutcomeStore
     facts: FactStore
+    receipts: ReceiptStore
     changes: Changes | None
     config: ConfigStore
     spend: SpendLog
@@ -87,6 +90,7 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         requests=PostgresRequests(database),
         routers=PostgresRouters(database),
         outcomes=PostgresOutcomes(database),
+        receipts=PostgresReceipts(database),
         facts=PostgresFacts(database, most=Most(facts=settings.memory.max_facts)),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
         config=_config(settings, database),

@@ -4,7 +4,7 @@ from farthing.ports.caching import EVERYTHING, AnswerStore, CacheControl, CacheR
 from farthing.ports.events import EventBus, Publisher
 from farthing.ports.feedback import FeedbackStore
 from farthing.ports.foresight import EdgeStore
-from farthing.ports.memory import FactStore, Personal, TurnStore
+from farthing.ports.memory import FactStore, Forgetter, Personal, ReceiptStore, TurnStore
 from farthing.ports.models import Call, Embedder, Encoded, Provider, Signer
 from farthing.ports.modes import ConfigStore, SpendLog
 from farthing.ports.money import BudgetStore, KeyStore, Ledger, LedgerStore, Meter, Purse, ReportBy, RequestRecords, Reservation
@@ -29,6 +29,7 @@ __all__ = [
     "EventBus",
     "FactStore",
     "FeedbackStore",
+    "Forgetter",
     "KeyStore",
     "Ledger",
     "LedgerStore",
@@ -40,6 +41,7 @@ __all__ = [
     "Purse",
     "QuestionIndex",
     "QuestionStore",
+    "ReceiptStore",
     "ReportBy",
     "RequestRecords",
     "Reservation",

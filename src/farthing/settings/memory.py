@@ -41,5 +41,9 @@ class MemorySettings(Section):
     """What is remembered of users."""
 
     facts: FactsSettings = FactsSettings()
+    forget_timeout_s: Seconds = 30
+    """When a user is forgotten, how long each place that holds something of him may take."""
+    max_receipts: Count = 100_000
+    """Receipts of who was forgotten; the oldest go."""
     max_facts: Annotated[int, Field(ge=1, le=1000)] = 200
     """Facts that hold of a user at once. Beyond them what is worth least is believed no more."""

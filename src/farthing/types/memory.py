@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -63,3 +64,27 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     text: str
     at: datetime
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """Proof that a user, or (None) a whole tenant, was forgotten. `by` is the key that said so.
+
+    `places` is, by name, how many things went there; None: the place was away, and may still hold something.
+    """
+
+    id: UUID
+    tenant: str
+    user: str | None
+    at: datetime
+    by: str
+    places: dict[str, int | None]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every place was there."""
+        return None not in self.places.values()
+
+
+def subject_of(tenant: str, user: str) -> bytes:
+    """What stands for a user where his name may not be kept: who knows the name can find it, nobody can read it."""
+    return hashlib.sha256(msgspec.json.encode([tenant, user])).digest()
