@@ -31,7 +31,7 @@ from farthing.settings.hedging import HedgeSettings
 from farthing.settings.jobs import JobSettings
 from farthing.settings.learned import ExploreSettings, LearnedSettings
 from farthing.settings.load import effective, load, load_text, masked, read_text
-from farthing.settings.memory import MemorySettings
+from farthing.settings.memory import DynamoDbSettings, FactsSettings, MemorySettings
 from farthing.settings.modes import CeilingSettings, KeyModesSettings, ModesSettings, RungSettings
 from farthing.settings.names import nearest
 from farthing.settings.prompts import PromptSettings
@@ -111,10 +111,12 @@ __all__ = [
     "CooldownSettings",
     "DatabaseSettings",
     "DeploymentSettings",
+    "DynamoDbSettings",
     "EmptyCheckSettings",
     "EventSettings",
     "ExactCacheSettings",
     "ExploreSettings",
+    "FactsSettings",
     "FeedbackSettings",
     "ForesightSettings",
     "GenerateSettings",

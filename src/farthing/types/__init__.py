@@ -38,7 +38,7 @@ from farthing.types.jobs import (
     Run,
     RunState,
 )
-from farthing.types.memory import Fact, NewFact, Profile, Turn
+from farthing.types.memory import Fact, NewFact, Profile, Receipt, Turn, subject_of
 from farthing.types.modes import DEEP, TOTAL, Document, Mode, ModeEntry, ModeState, SpendRow, scopes_of
 from farthing.types.money import HEDGE_LOST, Attempt, LedgerEntry, Price, Report, Totals, Usage
 from farthing.types.prompts import Prompt
@@ -104,6 +104,7 @@ __all__ = [
     "Question",
     "QuestionsGone",
     "Quota",
+    "Receipt",
     "Report",
     "Request",
     "RetentionPolicy",
@@ -127,6 +128,7 @@ __all__ = [
     "promotion_trail",
     "question_worth",
     "scopes_of",
+    "subject_of",
     "supersedes",
     "time_of",
     "utc_now",
