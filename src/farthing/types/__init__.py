@@ -18,6 +18,7 @@ from farthing.types.caching import (
 )
 from farthing.types.callers import ANONYMOUS, KeyRecord, Limits, Principal, Quota
 from farthing.types.events import Backlog, DeadLetter, Delivery, Event, Per, Subscription
+from farthing.types.extraction import Allowance, Sighting
 from farthing.types.feedback import Feedback
 from farthing.types.foresight import EdgeAnswer
 from farthing.types.memory import Fact, NewFact, Profile, Turn
@@ -35,6 +36,7 @@ __all__ = [
     "DEEP",
     "HEDGE_LOST",
     "TOTAL",
+    "Allowance",
     "Answer",
     "Attempt",
     "Backlog",
@@ -77,6 +79,7 @@ __all__ = [
     "RetentionPolicy",
     "RouterVersion",
     "ServedHit",
+    "Sighting",
     "Source",
     "SpendRow",
     "StoredAnswer",
