@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from farthing.memory.words import words
+from farthing.memory.grounding import words
 
 Sort = Literal["secret", "personal"]
 

@@ -26,7 +26,7 @@ class MemorySettings(Section):
     """Whether they may have other keys too."""
     denied_keys: Annotated[list[FactKey], Field(max_length=100)] = []
     """Words that no key of theirs may have in it, beside those that never may: what a user may do or has to pay is not his to say."""
-    max_value_chars: Annotated[int, Field(ge=10, le=4000)] = 200
+    max_value_chars: Annotated[int, Field(ge=10, le=250)] = 200
     """The longest value of a fact."""
     personal_data: Literal["keep", "scrub"] = "keep"
     """With `scrub`, mail and street addresses, telephone numbers and numbers of documents are neither read nor kept. Secrets never are."""

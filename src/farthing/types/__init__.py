@@ -18,7 +18,7 @@ from farthing.types.caching import (
 )
 from farthing.types.callers import ANONYMOUS, KeyRecord, Limits, Principal, Quota
 from farthing.types.events import Backlog, DeadLetter, Delivery, Event, Per, Subscription
-from farthing.types.extraction import Allowance, Sighting
+from farthing.types.extraction import Allowance, Sighting, event_digest, event_name
 from farthing.types.feedback import Feedback
 from farthing.types.foresight import EdgeAnswer
 from farthing.types.memory import Fact, NewFact, Profile, Turn
@@ -92,6 +92,8 @@ __all__ = [
     "Verdict",
     "VerdictBy",
     "dollars",
+    "event_digest",
+    "event_name",
     "new_id",
     "promotion_trail",
     "question_worth",
