@@ -159,7 +159,7 @@ class Validation:
         if isinstance(value, bool):
             words = content_words(key.replace("_", " "))
         elif isinstance(value, str):
-            if any(copies(value, text) for text in texts):
+            if copies(value, " ".join(texts)):
                 raise Dropped("repetition")
             if ground.misses_a_name(value):
                 raise Dropped("ungrounded")

@@ -33,7 +33,7 @@ from farthing.settings.learned import ExploreSettings, LearnedSettings
 from farthing.settings.load import effective, load, load_text, masked, read_text
 from farthing.settings.memory import MemorySettings
 from farthing.settings.memory_extraction import ExtractorSettings, FactKeySettings
-from farthing.settings.memory_rules import FactRuleSettings, WhenSettings
+from farthing.settings.memory_rules import LONGEST_WINDOW_S, FactRuleSettings, WhenSettings
 from farthing.settings.modes import CeilingSettings, KeyModesSettings, ModesSettings, RungSettings
 from farthing.settings.names import nearest
 from farthing.settings.prompts import PromptSettings
@@ -93,6 +93,7 @@ __all__ = [
     "CASCADE",
     "JUDGE",
     "LEARNED",
+    "LONGEST_WINDOW_S",
     "AnthropicSettings",
     "AnyCheckSettings",
     "AnyProviderSettings",
