@@ -31,7 +31,7 @@ from farthing.settings.hedging import HedgeSettings
 from farthing.settings.jobs import JobSettings
 from farthing.settings.learned import ExploreSettings, LearnedSettings
 from farthing.settings.load import effective, load, load_text, masked, read_text
-from farthing.settings.memory import MemorySettings
+from farthing.settings.memory import DynamoDbSettings, FactsSettings, MemorySettings
 from farthing.settings.memory_extraction import ExtractorSettings, FactKeySettings
 from farthing.settings.memory_rules import LONGEST_WINDOW_S, FactRuleSettings, WhenSettings
 from farthing.settings.modes import CeilingSettings, KeyModesSettings, ModesSettings, RungSettings
@@ -114,6 +114,7 @@ __all__ = [
     "CooldownSettings",
     "DatabaseSettings",
     "DeploymentSettings",
+    "DynamoDbSettings",
     "EmptyCheckSettings",
     "EventSettings",
     "ExactCacheSettings",
@@ -121,6 +122,7 @@ __all__ = [
     "ExtractorSettings",
     "FactKeySettings",
     "FactRuleSettings",
+    "FactsSettings",
     "FeedbackSettings",
     "ForesightSettings",
     "GenerateSettings",

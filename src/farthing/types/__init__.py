@@ -21,7 +21,7 @@ from farthing.types.events import Backlog, DeadLetter, Delivery, Event, Per, Sub
 from farthing.types.extraction import Allowance, Sighting, event_digest, event_name
 from farthing.types.feedback import Feedback
 from farthing.types.foresight import EdgeAnswer
-from farthing.types.memory import Fact, NewFact, Profile, Turn
+from farthing.types.memory import Fact, NewFact, Profile, Receipt, Turn, subject_of
 from farthing.types.modes import DEEP, TOTAL, Document, Mode, ModeEntry, ModeState, SpendRow, scopes_of
 from farthing.types.money import HEDGE_LOST, Attempt, LedgerEntry, Price, Report, Totals, Usage
 from farthing.types.prompts import Prompt
@@ -74,6 +74,7 @@ __all__ = [
     "Question",
     "QuestionsGone",
     "Quota",
+    "Receipt",
     "Report",
     "Request",
     "RetentionPolicy",
@@ -98,6 +99,7 @@ __all__ = [
     "promotion_trail",
     "question_worth",
     "scopes_of",
+    "subject_of",
     "supersedes",
     "time_of",
     "utc_now",
