@@ -22,11 +22,13 @@ from farthing.ports import (
     LedgerStore,
     OutcomeStore,
     QuestionStore,
+    ReadingStore,
     ReceiptStore,
     RequestRecords,
     ResponseStore,
     RetentionStore,
     RouterStore,
+    SightingStore,
     SpendLog,
 )
 from farthing.postgres.answers import PostgresAnswers
@@ -41,11 +43,13 @@ from farthing.postgres.ledger import PostgresLedger
 from farthing.postgres.outcomes import PostgresOutcomes
 from farthing.postgres.pool import Database
 from farthing.postgres.questions import PostgresQuestions
+from farthing.postgres.readings import PostgresReadings
 from farthing.postgres.receipts import PostgresReceipts
 from farthing.postgres.requests import PostgresRequests
 from farthing.postgres.responses import PostgresResponses
 from farthing.postgres.retention import PostgresRetention
 from farthing.postgres.routers import PostgresRouters
+from farthing.postgres.sightings import PostgresSightings
 from farthing.postgres.spend_log import PostgresSpendLog
 from farthing.settings import Settings
 
@@ -58,11 +62,13 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     budgets: BudgetStore
     answers: AnswerStore
     questions: QuestionStore
+    readings: ReadingStore
     records: CacheRecords
     responses: ResponseStore
     retention: RetentionStore
     requests: RequestRecords
     routers: RouterStore
+    sightings: SightingStore
     outcomes: OutcomeStore
     events: EventBus
     facts: FactStore
@@ -87,11 +93,13 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         budgets=PostgresBudgets(database),
         answers=PostgresAnswers(database),
         questions=PostgresQuestions(database),
+        readings=PostgresReadings(database),
         records=PostgresCacheRecords(database),
         responses=PostgresResponses(database),
         retention=PostgresRetention(database),
         requests=PostgresRequests(database),
         routers=PostgresRouters(database),
+        sightings=PostgresSightings(database),
         outcomes=PostgresOutcomes(database),
         events=PostgresEvents(database, max_backlog=settings.events.max_backlog),
         receipts=PostgresReceipts(database),

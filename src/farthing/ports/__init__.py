@@ -2,6 +2,7 @@
 
 from farthing.ports.caching import EVERYTHING, AnswerStore, CacheControl, CacheRecords, QuestionIndex, QuestionStore
 from farthing.ports.events import EventBus, Publisher
+from farthing.ports.extraction import ReadingStore, SightingStore
 from farthing.ports.feedback import FeedbackStore
 from farthing.ports.foresight import EdgeStore
 from farthing.ports.jobs import Held, JobStore
@@ -44,6 +45,7 @@ __all__ = [
     "Purse",
     "QuestionIndex",
     "QuestionStore",
+    "ReadingStore",
     "ReceiptStore",
     "ReportBy",
     "RequestRecords",
@@ -52,6 +54,7 @@ __all__ = [
     "RetentionStore",
     "RouteExplainer",
     "RouterStore",
+    "SightingStore",
     "Signer",
     "SpendLog",
     "TurnStore",

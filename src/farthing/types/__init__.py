@@ -18,6 +18,7 @@ from farthing.types.caching import (
 )
 from farthing.types.callers import ANONYMOUS, KeyRecord, Limits, Principal, Quota
 from farthing.types.events import Backlog, DeadLetter, Delivery, Event, Per, Subscription
+from farthing.types.extraction import Allowance, Sighting, event_digest, event_name
 from farthing.types.feedback import Feedback
 from farthing.types.foresight import EdgeAnswer
 from farthing.types.jobs import (
@@ -57,6 +58,7 @@ __all__ = [
     "MOST_KEY_BYTES",
     "MOST_WIDE",
     "TOTAL",
+    "Allowance",
     "Answer",
     "Attempt",
     "Backlog",
@@ -112,6 +114,7 @@ __all__ = [
     "Run",
     "RunState",
     "ServedHit",
+    "Sighting",
     "Source",
     "SpendRow",
     "StoredAnswer",
@@ -124,6 +127,8 @@ __all__ = [
     "Verdict",
     "VerdictBy",
     "dollars",
+    "event_digest",
+    "event_name",
     "new_id",
     "promotion_trail",
     "question_worth",
