@@ -75,6 +75,7 @@ CREATE TABLE farthing.ledger (
   error text,
   worker text,
   checks text,
+  memory text,
   -- A billion dollars an entry: what is above it is a mistake, and would in time overflow the sums of its day.
   CONSTRAINT ledger_money_is_plausible CHECK (
     cost_microusd BETWEEN 0 AND 1000000000000000
@@ -165,6 +166,24 @@ CREATE TABLE farthing.responses (
 );
 CREATE INDEX responses_expires_at ON farthing.responses (expires_at);
 CREATE INDEX responses_user_id ON farthing.responses (tenant, user_id) WHERE user_id IS NOT NULL;
+
+-- user_id: empty for a conversation that is the tenant's.
+CREATE TABLE farthing.turns (
+  id uuid NOT NULL,
+  tenant text NOT NULL,
+  user_id text NOT NULL,
+  conversation text COLLATE "C" NOT NULL CHECK (octet_length(conversation) <= 1024),
+  number integer NOT NULL,
+  role text NOT NULL,
+  payload bytea NOT NULL CHECK (octet_length(payload) <= 1048576),
+  vector bytea CHECK (octet_length(vector) <= 65536),
+  embedder text,
+  at timestamptz NOT NULL,
+  PRIMARY KEY (tenant, id),
+  UNIQUE (tenant, user_id, conversation, number)
+);
+CREATE INDEX turns_user_id ON farthing.turns (tenant, user_id, at, number);
+CREATE INDEX turns_at ON farthing.turns (at);
 
 CREATE TABLE farthing.retention (
   tenant text PRIMARY KEY,
@@ -577,6 +596,12 @@ CREATE POLICY one_tenant ON farthing.transcripts TO farthing_app
   USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
 CREATE POLICY all_tenants ON farthing.transcripts TO farthing_service USING (true) WITH CHECK (true);
 
+ALTER TABLE farthing.turns ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.turns FORCE ROW LEVEL SECURITY;
+CREATE POLICY one_tenant ON farthing.turns TO farthing_app
+  USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
+CREATE POLICY all_tenants ON farthing.turns TO farthing_service USING (true) WITH CHECK (true);
+
 ALTER TABLE farthing.erasures ENABLE ROW LEVEL SECURITY;
 ALTER TABLE farthing.erasures FORCE ROW LEVEL SECURITY;
 CREATE POLICY one_tenant ON farthing.erasures TO farthing_app
@@ -718,6 +743,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.retention, farthing.transcripts
 GRANT SELECT ON farthing.questions, farthing.cache_hits, farthing.cache_verdicts TO farthing_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.questions, farthing.cache_hits, farthing.cache_verdicts TO farthing_service;
 GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.config, farthing.config_history TO farthing_service;
+GRANT SELECT ON farthing.turns TO farthing_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.turns TO farthing_service;
 GRANT SELECT ON farthing.outcomes TO farthing_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.routers, farthing.router_promotions, farthing.outcomes TO farthing_service;
 
