@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -13,7 +15,9 @@ import pytest
 from account import REGION, client
 from stacks import deployed
 
+from farthing.aws.event_inbox import Inbox
 from farthing.aws.eventbridge import EventBridgeBus
+from farthing.errors import BodyTooLarge, Overloaded, Unavailable
 from farthing.settings.events_aws import AwsEventSettings
 from farthing.testing.aws import Ministack
 from farthing.types import Delivery, Event, Subscription, utc_now
@@ -203,3 +207,80 @@ async def test_tail_and_prune_follow_positions(bus: EventBridgeBus) -> None:
     assert await bus.prune(utc_now() + timedelta(hours=1), max_rows=20) == 20
     assert await bus.tail(tenant=None, after=0, limit=1) == []
     assert await bus.publish([event("7", tenant="b")]) == [False], "names are remembered"
+
+
+async def test_events_of_other_systems_become_events_of_the_tenant_in_the_settings(settings: AwsEventSettings, aws: Ministack) -> None:
+    routes = [{"source": "shop.*", "tenant": "acme", "user": "detail.customer.id", "subject": "detail.order"}]
+    bus = EventBridgeBus(settings)
+    await bus.subscribe([Subscription(handler="h", types=("shop.*",))])
+    inbox = Inbox(_with(settings, inbox=f"{settings.prefix}-inbox", inbound=routes, timeout_s=4), bus.publish)
+    detail = {"order": 71, "customer": {"id": "ann"}, "tenant": "evil"}
+    told = [
+        {"Source": "shop.web", "DetailType": "Order Placed", "Detail": json.dumps(detail), "EventBusName": settings.bus},
+        {"Source": "hr", "DetailType": "Hired", "Detail": "{}", "EventBusName": settings.bus},
+    ]
+    assert client(aws, "events").put_events(Entries=told)["FailedEntryCount"] == 0
+    sqs = client(aws, "sqs")
+    url = sqs.get_queue_url(QueueName=f"{settings.prefix}-inbox")["QueueUrl"]
+    sqs.send_message(QueueUrl=url, MessageBody="no event at all")
+    until = time.monotonic() + 20
+    while (inbox.taken, inbox.unwanted, inbox.refused) != (1, 1, 1):
+        await inbox.once()
+        assert time.monotonic() < until
+    (delivery,) = await taken(bus)
+    (found,) = delivery.events
+    assert (found.tenant, found.type, found.user, found.subject) == ("acme", "shop.web.order-placed", "ann", "71")
+    assert found.data == detail
+    assert await inbox.once() == 0, "the other message waits for SQS to put it aside"
+
+
+async def test_eventbridge_is_told_what_its_own_rules_want_and_nothing_comes_back(settings: AwsEventSettings, aws: Ministack) -> None:
+    bus = EventBridgeBus(_with(settings, mirror=["mode.*"]))
+    sqs, events = client(aws, "sqs"), client(aws, "events")
+    url = sqs.create_queue(QueueName=f"{settings.prefix}-theirs")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    allowed = {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": arn}
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps({"Version": "2012-10-17", "Statement": [allowed]})})
+    events.put_rule(Name="theirs", EventBusName=settings.bus, EventPattern=json.dumps({"source": ["farthing"]}))
+    events.put_targets(Rule="theirs", EventBusName=settings.bus, Targets=[{"Id": "q", "Arn": arn}])
+    await bus.publish([*(event(str(n), type="mode.changed", data={"n": n}, user="ann") for n in range(12)), event("x")])
+    seen: set[int] = set()
+    until = time.monotonic() + 20
+    while seen != set(range(12)):
+        for message in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
+            body = json.loads(message["Body"])
+            assert (body["source"], body["detail-type"]) == ("farthing", "mode.changed")
+            assert {"specversion": "1.0", "source": "/app", "tenant": "acme", "user": "ann"}.items() <= body["detail"].items()
+            seen.add(body["detail"]["data"]["n"])
+        assert time.monotonic() < until
+    inbox = sqs.get_queue_url(QueueName=f"{settings.prefix}-inbox")["QueueUrl"]
+    assert "Messages" not in sqs.receive_message(QueueUrl=inbox)
+
+
+async def test_what_is_too_large_for_aws_is_told_and_nothing_is_stored(bus: EventBridgeBus) -> None:
+    with pytest.raises(BodyTooLarge, match="event '2' has 262"):
+        await bus.publish([event("1"), event("2", data="x" * 262_000)])
+    assert await bus.tail(tenant=None, after=-1, limit=9) == []
+
+
+async def test_while_a_handler_is_too_far_behind_nothing_is_published(settings: AwsEventSettings) -> None:
+    bus = EventBridgeBus(_with(settings, max_waiting=2))
+    await bus.subscribe([Subscription(handler="h", types=("*",))])
+    await bus.publish([event("1"), event("2"), event("3")])
+    bus._counts = (0.0, {})  # five seconds later
+    with pytest.raises(Overloaded, match="h is 3 events behind"):
+        await bus.publish([event("4")])
+    assert [(each.handler, each.waiting, each.dead) for each in await bus.backlog()] == [("h", 3, 0)]
+
+
+@pytest.mark.parametrize("deaf", [True, False])
+async def test_an_aws_that_is_away_or_silent_is_unavailable_within_the_deadline(settings: AwsEventSettings, *, deaf: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1] if deaf else 9}"
+        bus = EventBridgeBus(_with(settings, endpoint_url=url, timeout_s=1))
+        with pytest.raises(Unavailable, match="AWS"):
+            await bus.publish([event("1")])
+
+
+def _with(settings: AwsEventSettings, **more: Any) -> AwsEventSettings:
+    return AwsEventSettings.model_validate({**settings.model_dump(), **more})
