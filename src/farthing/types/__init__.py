@@ -18,6 +18,7 @@ from farthing.types.caching import (
 )
 from farthing.types.callers import ANONYMOUS, KeyRecord, Limits, Principal, Quota
 from farthing.types.events import Backlog, DeadLetter, Delivery, Event, Per, Subscription
+from farthing.types.extraction import Allowance, Sighting, event_digest, event_name
 from farthing.types.feedback import Feedback
 from farthing.types.foresight import EdgeAnswer
 from farthing.types.jobs import (
@@ -38,7 +39,7 @@ from farthing.types.jobs import (
     Run,
     RunState,
 )
-from farthing.types.memory import Fact, NewFact, Profile, Turn
+from farthing.types.memory import Fact, NewFact, Profile, Receipt, Turn, subject_of
 from farthing.types.modes import DEEP, TOTAL, Document, Mode, ModeEntry, ModeState, SpendRow, scopes_of
 from farthing.types.money import HEDGE_LOST, Attempt, LedgerEntry, Price, Report, Totals, Usage
 from farthing.types.prompts import Prompt
@@ -57,6 +58,7 @@ __all__ = [
     "MOST_KEY_BYTES",
     "MOST_WIDE",
     "TOTAL",
+    "Allowance",
     "Answer",
     "Attempt",
     "Backlog",
@@ -104,6 +106,7 @@ __all__ = [
     "Question",
     "QuestionsGone",
     "Quota",
+    "Receipt",
     "Report",
     "Request",
     "RetentionPolicy",
@@ -111,6 +114,7 @@ __all__ = [
     "Run",
     "RunState",
     "ServedHit",
+    "Sighting",
     "Source",
     "SpendRow",
     "StoredAnswer",
@@ -123,10 +127,13 @@ __all__ = [
     "Verdict",
     "VerdictBy",
     "dollars",
+    "event_digest",
+    "event_name",
     "new_id",
     "promotion_trail",
     "question_worth",
     "scopes_of",
+    "subject_of",
     "supersedes",
     "time_of",
     "utc_now",
