@@ -2,8 +2,10 @@
 
 from farthing.ports.caching import EVERYTHING, AnswerStore, CacheControl, CacheRecords, QuestionIndex, QuestionStore
 from farthing.ports.events import EventBus, Publisher
+from farthing.ports.extraction import ReadingStore, SightingStore
 from farthing.ports.feedback import FeedbackStore
 from farthing.ports.foresight import EdgeStore
+from farthing.ports.jobs import Held, JobStore
 from farthing.ports.memory import FactStore, Forgetter, Personal, ReceiptStore, TurnStore
 from farthing.ports.models import Call, Embedder, Encoded, Provider, Signer
 from farthing.ports.modes import ConfigStore, SpendLog
@@ -30,6 +32,8 @@ __all__ = [
     "FactStore",
     "FeedbackStore",
     "Forgetter",
+    "Held",
+    "JobStore",
     "KeyStore",
     "Ledger",
     "LedgerStore",
@@ -41,6 +45,7 @@ __all__ = [
     "Purse",
     "QuestionIndex",
     "QuestionStore",
+    "ReadingStore",
     "ReceiptStore",
     "ReportBy",
     "RequestRecords",
@@ -49,6 +54,7 @@ __all__ = [
     "RetentionStore",
     "RouteExplainer",
     "RouterStore",
+    "SightingStore",
     "Signer",
     "SpendLog",
     "TurnStore",

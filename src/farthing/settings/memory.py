@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, HttpUrl
 
 from farthing.settings.basic import Count, Seconds, Section
+from farthing.settings.memory_extraction import ExtractionSettings
 from farthing.settings.providers import AwsRegion
 
 
@@ -37,7 +38,7 @@ class FactsSettings(Section):
     """Facts that hold no more, of all users, with `postgres`; the oldest go. With `dynamodb`, see its `history_s`."""
 
 
-class MemorySettings(Section):
+class MemorySettings(ExtractionSettings):
     """What is remembered of users."""
 
     facts: FactsSettings = FactsSettings()
