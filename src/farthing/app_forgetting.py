@@ -24,6 +24,9 @@ def personal_places(stores: Stores, caches: Caches) -> dict[str, Personal]:
     Whoever adds a place where something of a user is kept adds it here.
     """
     return {
+        "events": stores.events,
+        "sightings": stores.sightings,
+        "readings": stores.readings,
         "facts": stores.facts,
         "transcripts": stores.retention,
         "responses": stores.responses,

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import msgspec
 
 from farthing.aws.appconfig import AppConfig
+from farthing.aws.dynamodb_facts import DynamoDbFacts
 from farthing.errors import SettingsError
 from farthing.facts import Most
 from farthing.inprocess.config_file import FileConfig
@@ -106,13 +107,18 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         outcomes=PostgresOutcomes(database),
         events=PostgresEvents(database, max_backlog=settings.events.max_backlog),
         receipts=PostgresReceipts(database),
-        facts=PostgresFacts(database, most=Most(facts=settings.memory.max_facts)),
         jobs=PostgresJobs(database, lease_s=settings.jobs.lease_s),
+        facts=_facts(settings, database),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
         config=_config(settings, database),
         spend=PostgresSpendLog(database),
         database=database,
     )
+
+
+def _facts(settings: Settings, database: Database) -> FactStore:
+    chosen, most = settings.memory.facts, Most(facts=settings.memory.max_facts)
+    return DynamoDbFacts(chosen.dynamodb, most=most) if chosen.store == "dynamodb" else PostgresFacts(database, most=most)
 
 
 def _config(settings: Settings, database: Database) -> ConfigStore:
