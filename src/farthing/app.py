@@ -10,6 +10,7 @@ from functools import partial
 from farthing.app_caches import Caches
 from farthing.app_catalogue import LOCAL, catalogue_of, embedder_of, models_of, price_questions, providers_of
 from farthing.app_events import Events
+from farthing.app_extraction import Extraction
 from farthing.app_forgetting import Memories
 from farthing.app_learning import Learning
 from farthing.app_modes import Modes
@@ -106,7 +107,9 @@ class Farthing:
         self._learning = Learning(settings, stores, self._embedder, self._catalogue)
         self._modes = Modes(settings, stores, self._catalogue, runtime.worker)
         self._routing = Routing(settings, self._catalogue, self._learning.learned, self._modes.of)
-        self._events = Events(settings, stores, Hearers(), handles=runtime.handles)
+        self._extraction = Extraction(settings, stores, self._catalogue)
+        hearers = Hearers(observe=self._extraction.observe, extract=self._extraction.extract)
+        self._events = Events(settings, stores, hearers, handles=runtime.handles)
         self._journal = Journal(
             settings.data / "ledger",
             segment_bytes=settings.ledger.segment_bytes,
@@ -216,6 +219,7 @@ class Farthing:
         errands = errand_flow(parts)
         self._caches.errands.begin(errands)
         self._routing.begin(errands)
+        self._extraction.begin(errands)
         passage = Passage(request_flow(parts), self._routing.routers.admit, meter, settings.server)
         openai = OpenAIDoors(passage, partial(_visible, catalogue))
         messages = MessagesDoors(passage)
@@ -294,6 +298,7 @@ class Farthing:
         self._learning.register(self._metrics)
         self._modes.register(self._metrics)
         self._events.register(self._metrics)
+        self._extraction.register(self._metrics)
         gauge(names.RESPONSES_PENDING, "Turns of conversations that the store does not have yet.", lambda: self._conversations.pending)
         counter(names.RESPONSES_DROPPED, "Turns of conversations that were lost.", lambda: self._conversations.dropped)
         gauge(names.RETENTION_PENDING, "Transcripts that the store does not have yet.", lambda: len(self._transcripts))
@@ -339,6 +344,7 @@ class Farthing:
         self._routing.start()
         self._learning.start(self._background)
         self._events.start(self._background)
+        self._extraction.start(self._background)
         await self._modes.start(self._background, lambda: self._ring.loaded)
         start("changes", self._listen)
         start("ledger", self._pump.run)
@@ -406,6 +412,7 @@ class Farthing:
         """Stop the background work, write what is left, and let go of everything."""
         await self._background.stop()
         await self._events.drain()
+        await self._extraction.aclose()
         await self._routing.aclose()
         await self._caches.aclose()
         await self._ring.close()

@@ -25,6 +25,8 @@ def personal_places(stores: Stores, caches: Caches) -> dict[str, Personal]:
     """
     return {
         "facts": stores.facts,
+        "sightings": stores.sightings,
+        "readings": stores.readings,
         "transcripts": stores.retention,
         "responses": stores.responses,
         "outcomes": stores.outcomes,
