@@ -241,7 +241,8 @@ async def test_who_was_forgotten_meanwhile_is_not_learnt_of() -> None:
 
 
 async def test_many_facts_at_once_are_learnt() -> None:
-    house = House({"name": "r", "type": "*", "key": "k", "value": "{data.n}", "multi": True}, {"name": "s", "type": "*", "key": "l", "value": "{data.n}", "multi": True})  # fmt: skip
+    rule = {"type": "*", "value": "{data.n}", "multi": True}
+    house = House({**rule, "name": "r", "key": "k"}, {**rule, "name": "s", "key": "l"})
     assert len(await house.observe(*[event(number, data={"n": number}, at_s=number) for number in range(120)])) > 100
 
 
