@@ -139,7 +139,8 @@ class Farthing:
         )
         bounds = settings.limits
         rules = LimitRules(bounds)
-        table = LimitTable(settings.data / "run", rows=bounds.max_keys, columns=columns_for(settings.server.workers))
+        columns = columns_for(settings.server.workers + settings.jobs.workers)
+        table = LimitTable(settings.data / "run", rows=bounds.max_keys, columns=columns)
         self._limits = KeyLimits(table, max_wait_s=bounds.max_wait_s)
         self._admission = Admission(rules, self._limits, max_wait_s=bounds.max_wait_s, max_queue=bounds.max_queue)
         self._calls = ModelCalls(most=bounds.max_calls, max_queue=bounds.max_queued_calls, max_wait_s=bounds.max_wait_s)

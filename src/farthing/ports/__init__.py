@@ -5,6 +5,7 @@ from farthing.ports.events import EventBus, Publisher
 from farthing.ports.extraction import ReadingStore, SightingStore
 from farthing.ports.feedback import FeedbackStore
 from farthing.ports.foresight import EdgeStore
+from farthing.ports.jobs import Held, JobStore
 from farthing.ports.memory import FactStore, Forgetter, Personal, ReceiptStore, TurnStore
 from farthing.ports.models import Call, Embedder, Encoded, Provider, Signer
 from farthing.ports.modes import ConfigStore, SpendLog
@@ -31,6 +32,8 @@ __all__ = [
     "FactStore",
     "FeedbackStore",
     "Forgetter",
+    "Held",
+    "JobStore",
     "KeyStore",
     "Ledger",
     "LedgerStore",

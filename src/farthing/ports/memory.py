@@ -37,22 +37,26 @@ class FactStore(Protocol):
 
 
 class TurnStore(Protocol):
-    """Turns of conversations that clients leave to us. Texts are sealed at rest."""
+    """Turns of conversations that clients leave to us. Payloads are opaque to it."""
 
     async def add(self, turns: Sequence[Turn]) -> None:
-        """Store turns. One that is there already (tenant, conversation, number) is skipped. Those of forgotten users are left out."""
+        """Store turns, all or none, in their order, each behind the latest of its conversation (of its tenant and user).
 
-    async def of(self, tenant: str, conversation: str, *, limit: int) -> list[Turn]:
+        One whose id its tenant has already is not stored again, but gains its vector. Those from before (`at`) their user was forgotten
+        are left out. Raises `InvalidRequest` for what the store cannot hold.
+        """
+
+    async def of(self, tenant: str, user: str | None, conversation: str, *, limit: int) -> list[Turn]:
         """The latest turns of a conversation, in order."""
 
     async def of_user(self, tenant: str, user: str, *, limit: int) -> list[Turn]:
-        """The latest turns of a user in all conversations, in order."""
+        """The latest turns of a user in all conversations, in the order of their time."""
 
     async def forget(self, tenant: str, user_id: str | None) -> int:
-        """Delete the turns of a user, or (None) the tenant. Returns how many went."""
+        """Delete the turns of a user, or (None) the tenant. Returns how many went. Turns on their way are not stored any more."""
 
-    async def prune(self, before: datetime, *, max_rows: int) -> int:
-        """Delete turns that are older, and the oldest beyond so many. Returns how many went."""
+    async def prune(self, before: datetime, *, per_conversation: int, per_user: int, max_rows: int) -> int:
+        """Delete turns that are older, then the oldest beyond so many of a conversation, of a user and of all. Returns how many went."""
 
 
 class Personal(Protocol):

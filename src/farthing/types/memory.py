@@ -53,16 +53,23 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     version: int
 
 
-class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """One turn of a conversation that was handed to us. `number` counts from 1 within the conversation."""
+class Turn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One turn of a conversation that was handed to us. A conversation is one user's (None: the tenant's), by whatever name it has.
+
+    `number` counts from 1 within the conversation; the store gives it. `payload` is opaque to stores and may be sealed: what was said.
+    `vector` is its embedding, one signed byte for each dimension, by the embedder of that name; None: it has none yet. `at` is when the
+    request that brought it arrived.
+    """
 
     id: UUID
     tenant: str
     user: str | None
     conversation: str
-    number: int
+    number: int = 0
     role: str
-    text: str
+    payload: bytes
+    vector: bytes | None = None
+    embedder: str | None = None
     at: datetime
 
 
