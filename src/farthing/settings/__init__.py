@@ -24,6 +24,7 @@ from farthing.settings.checks import (
 )
 from farthing.settings.cloudwatch import CloudWatchSettings
 from farthing.settings.config import AppConfigSettings, ConfigSettings
+from farthing.settings.event_door import EventDoorSettings
 from farthing.settings.events import EventSettings
 from farthing.settings.feedback import FeedbackSettings
 from farthing.settings.foresight import ForesightSettings
@@ -112,6 +113,7 @@ __all__ = [
     "DatabaseSettings",
     "DeploymentSettings",
     "EmptyCheckSettings",
+    "EventDoorSettings",
     "EventSettings",
     "ExactCacheSettings",
     "ExploreSettings",

@@ -17,7 +17,7 @@ from farthing.types.caching import (
     question_worth,
 )
 from farthing.types.callers import ANONYMOUS, KeyRecord, Limits, Principal, Quota
-from farthing.types.events import Backlog, DeadLetter, Delivery, Event, Per, Subscription
+from farthing.types.events import OWN_EVENTS, Backlog, DeadLetter, Delivery, Event, Per, Subscription
 from farthing.types.feedback import Feedback
 from farthing.types.foresight import EdgeAnswer
 from farthing.types.memory import Fact, NewFact, Profile, Turn
@@ -34,6 +34,7 @@ __all__ = [
     "CHECK",
     "DEEP",
     "HEDGE_LOST",
+    "OWN_EVENTS",
     "TOTAL",
     "Answer",
     "Attempt",
