@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from farthing.errors import FarthingError, Overloaded
+from farthing.errors import FarthingError, Overloaded, Unavailable
 from farthing.events.cloudevents import Arrived, Terms, read
 from farthing.http.asgi import Headers, Receive, Scope, Send, id_headers, read_body, send_whole
 from farthing.http.quota import quota_headers
@@ -101,9 +101,10 @@ class EventDoor:
             try:
                 new += sum(await self._publisher.publish(events[start : start + _CHUNK]))
             except FarthingError as error:
-                if start:
-                    error.message = f"{error.message} The first {start} events are stored; send all again, those count as duplicates."
-                raise
+                if not start:
+                    raise
+                stored = f"The first {start} events are stored; send all again, those count as duplicates."
+                raise Unavailable(f"{error.message} {stored}", retry_after_s=error.retry_after_s or 1.0) from error
         return new
 
 

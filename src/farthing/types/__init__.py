@@ -18,7 +18,7 @@ from farthing.types.caching import (
 )
 from farthing.types.callers import ANONYMOUS, KeyRecord, Limits, Principal, Quota
 from farthing.types.events import OWN_EVENTS, Backlog, DeadLetter, Delivery, Event, Per, Subscription
-from farthing.types.feedback import Feedback
+from farthing.types.feedback import Feedback, feedback_event
 from farthing.types.foresight import EdgeAnswer
 from farthing.types.memory import Fact, NewFact, Profile, Turn
 from farthing.types.modes import DEEP, TOTAL, Document, Mode, ModeEntry, ModeState, SpendRow, scopes_of
@@ -90,6 +90,7 @@ __all__ = [
     "Verdict",
     "VerdictBy",
     "dollars",
+    "feedback_event",
     "new_id",
     "promotion_trail",
     "question_worth",
