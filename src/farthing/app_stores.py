@@ -9,12 +9,16 @@ import msgspec
 from farthing.aws.appconfig import AppConfig
 from farthing.errors import SettingsError
 from farthing.inprocess.config_file import FileConfig
+from farthing.inprocess.events import InProcessEvents
+from farthing.inprocess.states import InProcessStates
+from farthing.inprocess.stores import InProcessChanges
 from farthing.ports import (
     AnswerStore,
     BudgetStore,
     CacheRecords,
     Changes,
     ConfigStore,
+    EventBus,
     KeyStore,
     LedgerStore,
     OutcomeStore,
@@ -57,6 +61,7 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     requests: RequestRecords
     routers: RouterStore
     outcomes: OutcomeStore
+    events: EventBus
     changes: Changes | None
     config: ConfigStore
     spend: SpendLog
@@ -71,6 +76,7 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         statement_timeout_s=settings.database.statement_timeout_s,
         connect_timeout_s=settings.database.connect_timeout_s,
     )
+    changes = InProcessChanges()
     return Stores(
         keys=PostgresKeys(database),
         ledger=PostgresLedger(database),
@@ -83,6 +89,7 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         requests=PostgresRequests(database),
         routers=PostgresRouters(database),
         outcomes=PostgresOutcomes(database),
+        events=InProcessEvents(changes, InProcessStates(changes)),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
         config=_config(settings, database),
         spend=PostgresSpendLog(database),

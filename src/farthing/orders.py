@@ -19,11 +19,12 @@ class LocalEndpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
-    """Who the worker is, and where the engines are that the supervisor keeps."""
+    """Who the worker is, and where the engines are that the supervisor keeps. `handles`: it also handles events, in the background."""
 
     worker: str
     database_url: str
     local: LocalEndpoint | None = None
+    handles: bool = True
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
