@@ -19,6 +19,7 @@ from farthing.ports import (
     Changes,
     ConfigStore,
     EventBus,
+    FeedbackStore,
     KeyStore,
     LedgerStore,
     OutcomeStore,
@@ -34,6 +35,7 @@ from farthing.postgres.budgets import PostgresBudgets
 from farthing.postgres.cache_records import PostgresCacheRecords
 from farthing.postgres.changes import PostgresChanges
 from farthing.postgres.config import PostgresConfig
+from farthing.postgres.feedback import PostgresFeedback
 from farthing.postgres.keys import PostgresKeys
 from farthing.postgres.ledger import PostgresLedger
 from farthing.postgres.outcomes import PostgresOutcomes
@@ -62,6 +64,7 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     routers: RouterStore
     outcomes: OutcomeStore
     events: EventBus
+    feedback: FeedbackStore
     changes: Changes | None
     config: ConfigStore
     spend: SpendLog
@@ -90,6 +93,7 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         routers=PostgresRouters(database),
         outcomes=PostgresOutcomes(database),
         events=InProcessEvents(changes, InProcessStates(changes)),
+        feedback=PostgresFeedback(database),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
         config=_config(settings, database),
         spend=PostgresSpendLog(database),

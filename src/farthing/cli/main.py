@@ -6,7 +6,23 @@ import sys
 
 import typer
 
-from farthing.cli import budgets, cache, feedback, keys, mode, models, reload, report, requests, retention, route, settings, simulate, up
+from farthing.cli import (
+    budgets,
+    cache,
+    events,
+    feedback,
+    keys,
+    mode,
+    models,
+    reload,
+    report,
+    requests,
+    retention,
+    route,
+    settings,
+    simulate,
+    up,
+)
 from farthing.errors import FarthingError
 
 app = typer.Typer(
@@ -24,6 +40,7 @@ app.command(name="models")(models.models)
 app.add_typer(keys.app, name="key")
 app.add_typer(budgets.app, name="budget")
 app.add_typer(cache.app, name="cache")
+app.add_typer(events.app, name="events")
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(mode.app, name="mode")
 app.add_typer(requests.app, name="requests")

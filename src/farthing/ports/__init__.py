@@ -2,6 +2,7 @@
 
 from farthing.ports.caching import EVERYTHING, AnswerStore, CacheControl, CacheRecords, QuestionIndex, QuestionStore
 from farthing.ports.events import EventBus, Publisher
+from farthing.ports.extraction import ReadingStore, SightingStore
 from farthing.ports.feedback import FeedbackStore
 from farthing.ports.foresight import EdgeStore
 from farthing.ports.memory import FactStore, Personal, TurnStore
@@ -40,6 +41,7 @@ __all__ = [
     "Purse",
     "QuestionIndex",
     "QuestionStore",
+    "ReadingStore",
     "ReportBy",
     "RequestRecords",
     "Reservation",
@@ -47,6 +49,7 @@ __all__ = [
     "RetentionStore",
     "RouteExplainer",
     "RouterStore",
+    "SightingStore",
     "Signer",
     "SpendLog",
     "TurnStore",

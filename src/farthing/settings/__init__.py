@@ -33,6 +33,8 @@ from farthing.settings.jobs import JobSettings
 from farthing.settings.learned import ExploreSettings, LearnedSettings
 from farthing.settings.load import effective, load, load_text, masked, read_text
 from farthing.settings.memory import MemorySettings
+from farthing.settings.memory_extraction import ExtractorSettings, FactKeySettings
+from farthing.settings.memory_rules import FactRuleSettings, WhenSettings
 from farthing.settings.modes import CeilingSettings, KeyModesSettings, ModesSettings, RungSettings
 from farthing.settings.names import nearest
 from farthing.settings.prompts import PromptSettings
@@ -117,6 +119,9 @@ __all__ = [
     "EventSettings",
     "ExactCacheSettings",
     "ExploreSettings",
+    "ExtractorSettings",
+    "FactKeySettings",
+    "FactRuleSettings",
     "FeedbackSettings",
     "ForesightSettings",
     "GenerateSettings",
@@ -172,6 +177,7 @@ __all__ = [
     "TruncatedCheckSettings",
     "ValidatorCheckSettings",
     "Vault",
+    "WhenSettings",
     "effective",
     "load",
     "load_text",

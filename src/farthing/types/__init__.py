@@ -18,6 +18,7 @@ from farthing.types.caching import (
 )
 from farthing.types.callers import ANONYMOUS, KeyRecord, Limits, Principal, Quota
 from farthing.types.events import OWN_EVENTS, Backlog, DeadLetter, Delivery, Event, Per, Subscription
+from farthing.types.extraction import Allowance, Sighting
 from farthing.types.feedback import Feedback, feedback_event
 from farthing.types.foresight import EdgeAnswer
 from farthing.types.memory import Fact, NewFact, Profile, Turn
@@ -36,6 +37,7 @@ __all__ = [
     "HEDGE_LOST",
     "OWN_EVENTS",
     "TOTAL",
+    "Allowance",
     "Answer",
     "Attempt",
     "Backlog",
@@ -78,6 +80,7 @@ __all__ = [
     "RetentionPolicy",
     "RouterVersion",
     "ServedHit",
+    "Sighting",
     "Source",
     "SpendRow",
     "StoredAnswer",
