@@ -18,6 +18,7 @@ from farthing.app_stores import Stores
 from farthing.aws.cloudwatch import CloudWatch
 from farthing.background import Background
 from farthing.budgets import Budget
+from farthing.caching.flushing import flush_handler
 from farthing.cipher import Cipher, open_cipher
 from farthing.errors import BudgetExceeded, FarthingError
 from farthing.flow import Hearers, Parts, errand_flow, request_flow
@@ -107,7 +108,6 @@ class Farthing:
         self._learning = Learning(settings, stores, self._embedder, self._catalogue)
         self._modes = Modes(settings, stores, self._catalogue, runtime.worker)
         self._routing = Routing(settings, self._catalogue, self._learning.learned, self._modes.of)
-        self._events = Events(settings, stores, Hearers(), handles=runtime.handles)
         self._journal = Journal(
             settings.data / "ledger",
             segment_bytes=settings.ledger.segment_bytes,
@@ -129,6 +129,8 @@ class Farthing:
         semantic = self._embedder if settings.cache.semantic.enabled else None
         self._caches = Caches(settings, stores, semantic, cipher, shared=keyed)
         self._opinions = Opinions(settings, stores, self._caches.control, self._learning.book.hear, cipher)
+        hearers = Hearers(flush=flush_handler(self._caches.control, settings.cache.flush_on))
+        self._events = Events(settings, stores, hearers, handles=runtime.handles)
         self._conversations = Conversations(stores.responses, cipher, settings.responses)
         self._sealing = Sealing(cipher, settings.retention.max_bytes)
         self._transcripts = TranscriptWriter(stores.retention, self._sealing, settings.retention)

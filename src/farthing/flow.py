@@ -70,9 +70,14 @@ class Hearers(msgspec.Struct, frozen=True, kw_only=True):
 
     extract: Handler | None = None
     foresee: Handler | None = None
+    flush: Handler | None = None
 
 
 def event_flow(hearers: Hearers) -> list[Handler]:
-    """Who hears of events: `extract` reads facts about users from what they do, `foresee` computes the answers that they will ask for."""
-    handlers = [hearers.extract, hearers.foresee]
+    """Who hears of events.
+
+    `extract` reads facts about users from what they do, `foresee` computes the answers that they will ask for. `flush` deletes cached
+    answers that an event has made untrue.
+    """
+    handlers = [hearers.extract, hearers.foresee, hearers.flush]
     return [handler for handler in handlers if handler is not None]

@@ -31,7 +31,7 @@ class FeedbackSealing:
         text = getattr(said, name)
         if text is None:
             return None
-        return base64.b64encode(self._cipher.seal(text.encode(errors="replace"), _about(said, name))).decode()
+        return base64.b64encode(self._cipher.seal(text.encode(), _about(said, name))).decode()
 
     def open(self, kept: Feedback) -> Feedback:
         """With texts that can be read. Raises `CannotOpen`."""

@@ -3,6 +3,7 @@
 from farthing.settings.cache import (
     CacheSettings,
     ExactCacheSettings,
+    FlushOnSettings,
     JudgeSettings,
     NamespaceSettings,
     RecalibrationSettings,
@@ -123,6 +124,7 @@ __all__ = [
     "FactKeySettings",
     "FactRuleSettings",
     "FeedbackSettings",
+    "FlushOnSettings",
     "ForesightSettings",
     "GenerateSettings",
     "HedgeSettings",

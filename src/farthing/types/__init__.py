@@ -17,7 +17,7 @@ from farthing.types.caching import (
     question_worth,
 )
 from farthing.types.callers import ANONYMOUS, KeyRecord, Limits, Principal, Quota
-from farthing.types.events import OWN_EVENTS, Backlog, DeadLetter, Delivery, Event, Per, Subscription
+from farthing.types.events import INSTALLATION, OWN_EVENTS, Backlog, DeadLetter, Delivery, Event, Per, Subscription
 from farthing.types.extraction import Allowance, Sighting
 from farthing.types.feedback import Feedback, feedback_event
 from farthing.types.foresight import EdgeAnswer
@@ -35,6 +35,7 @@ __all__ = [
     "CHECK",
     "DEEP",
     "HEDGE_LOST",
+    "INSTALLATION",
     "OWN_EVENTS",
     "TOTAL",
     "Allowance",
