@@ -11,6 +11,7 @@ from farthing.app_caches import Caches
 from farthing.app_catalogue import LOCAL, catalogue_of, embedder_of, models_of, price_questions, providers_of
 from farthing.app_events import Events
 from farthing.app_feedback import Opinions
+from farthing.app_forgetting import Memories
 from farthing.app_learning import Learning
 from farthing.app_modes import Modes
 from farthing.app_routing import Routing, router_names
@@ -38,6 +39,7 @@ from farthing.http.events import EventDoor
 from farthing.http.generate import GenerateDoors
 from farthing.http.generate_socket import GenerateSocket
 from farthing.http.health import HealthDoors, State
+from farthing.http.memory import PREFIX as MEMORY
 from farthing.http.messages import MessagesDoors
 from farthing.http.messages_answer import refusal as anthropic_refusal
 from farthing.http.openai import OpenAIDoors
@@ -131,6 +133,7 @@ class Farthing:
         self._opinions = Opinions(settings, stores, self._caches.control, self._learning.book.hear, cipher)
         hearers = Hearers(flush=flush_handler(self._caches.control, settings.cache.flush_on))
         self._events = Events(settings, stores, hearers, handles=runtime.handles)
+        self._memories = Memories(settings, stores, self._caches)
         self._conversations = Conversations(stores.responses, cipher, settings.responses)
         self._sealing = Sealing(cipher, settings.retention.max_bytes)
         self._transcripts = TranscriptWriter(stores.retention, self._sealing, settings.retention)
@@ -139,7 +142,8 @@ class Farthing:
         )
         bounds = settings.limits
         rules = LimitRules(bounds)
-        table = LimitTable(settings.data / "run", rows=bounds.max_keys, columns=columns_for(settings.server.workers))
+        columns = columns_for(settings.server.workers + settings.jobs.workers)
+        table = LimitTable(settings.data / "run", rows=bounds.max_keys, columns=columns)
         self._limits = KeyLimits(table, max_wait_s=bounds.max_wait_s)
         self._admission = Admission(rules, self._limits, max_wait_s=bounds.max_wait_s, max_queue=bounds.max_queue)
         self._taking_in = EventDoor(self._events.publisher, self._admission, settings.events.door, settings.server)
@@ -231,16 +235,7 @@ class Farthing:
         stores = self._stores
         keys = KeyDoors(stores.keys, self._ring, stores.budgets, known, settings.server)
         budgets = BudgetDoors(stores.budgets, stores.keys, settings.server)
-        retention = RetentionDoors(
-            stores.retention,
-            stores.responses,
-            stores.answers,
-            self._caches.questions,
-            stores.records,
-            stores.outcomes,
-            settings.retention,
-            settings.server,
-        )
+        retention = RetentionDoors(stores.retention, self._memories.forgetting, settings.retention, settings.server)
         requests = RequestDoors(stores.requests, stores.retention, self._sealing.open)
         caches = CacheDoors(
             self._caches.control, self._routing.routers.admit, partial(_chat_models, catalogue), prompts.put, settings.server
@@ -281,6 +276,7 @@ class Farthing:
         prefixes = {
             "/v1/models/": Opening(door=openai.models, methods=_GET),
             "/v1/responses/": Opening(door=responses.below, methods=_ANY),
+            MEMORY: Opening(door=self._memories.doors.below, methods=_ANY),
             "/v1/messages/": Opening(door=messages.unknown, methods=_ANY, refusal=anthropic_refusal),
             "/admin/v1/": Opening(door=door(admin.application()), methods=_ANY, needs_admin=True),
         }
@@ -372,6 +368,7 @@ class Farthing:
         start("retention", self._policies.run)
         start("transcripts", self._transcripts.run)
         start("old transcripts", self._transcripts.prune)
+        self._memories.start(self._background)
         start("metrics", partial(self._metrics.run, self._metrics_dir / f"metrics-{self._runtime.worker}.json", _METRICS_EVERY_S))
         if self._settings.telemetry.cloudwatch.mode != "off":
             start("CloudWatch", self._cloudwatch.run)

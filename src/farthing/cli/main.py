@@ -12,6 +12,7 @@ from farthing.cli import (
     events,
     feedback,
     keys,
+    memory,
     mode,
     models,
     reload,
@@ -22,6 +23,7 @@ from farthing.cli import (
     settings,
     simulate,
     up,
+    worker,
 )
 from farthing.errors import FarthingError
 
@@ -34,6 +36,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command(name="up")(up.up)
+app.command(name="worker")(worker.worker)
 app.command(name="reload")(reload.reload)
 app.command(name="report")(report.report)
 app.command(name="models")(models.models)
@@ -42,6 +45,7 @@ app.add_typer(budgets.app, name="budget")
 app.add_typer(cache.app, name="cache")
 app.add_typer(events.app, name="events")
 app.add_typer(feedback.app, name="feedback")
+app.add_typer(memory.app, name="memory")
 app.add_typer(mode.app, name="mode")
 app.add_typer(requests.app, name="requests")
 app.add_typer(retention.app, name="retention")

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from farthing.errors import Overloaded
+from farthing.events.payload import encoded
 from farthing.inprocess.lanes import Lanes
 from farthing.inprocess.states import InProcessStates
 from farthing.inprocess.stores import InProcessChanges
@@ -51,6 +52,8 @@ class InProcessEvents:
             waiting = self._lanes[handler].waiting
             if waiting >= self._max_backlog:
                 raise Overloaded(f"The handler {handler!r} is {waiting} deliveries behind. Send the events again later.", retry_after_s=1.0)
+        for event in events:
+            encoded(event, (event.data, event.extensions))
         stored = [self._store(event) for event in events]
         new = [event for event in stored if event is not None]
         touched: dict[str, set[str]] = {}

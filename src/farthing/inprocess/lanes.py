@@ -7,6 +7,7 @@ import itertools
 from bisect import insort
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
+from itertools import takewhile
 
 import msgspec
 
@@ -30,7 +31,7 @@ class _Lane(msgspec.Struct):
     waiting: list[_Waiting] = []
     held: int | None = None
     tried: int = 0
-    upto: int = 0
+    upto: int | None = None
 
 
 class Lanes:
@@ -75,10 +76,9 @@ class Lanes:
 
     def _lease(self, lane: _Lane, now: datetime, lease_s: float) -> Delivery:
         head = lane.waiting[0]
-        again = lane.tried > 0
-        many = [one for one in lane.waiting[: self.subscription.most] if one.attempts == 0 and not (again and one.position > lane.upto)]
-        batch = many if head.attempts == 0 and many else [head]
-        lane.held, lane.upto = next(self._tokens), batch[-1].position
+        first = lane.waiting[: self.subscription.most]
+        batch = list(takewhile(lambda one: one.attempts == 0 and (lane.upto is None or one.position <= lane.upto), first)) or [head]
+        lane.held = next(self._tokens)
         lane.tried += 1
         until = now + timedelta(seconds=lease_s)
         self._schedule(lane, until)
@@ -118,7 +118,7 @@ class Lanes:
         if first < len(positions):
             lane.waiting = [one for one in lane.waiting if one.position not in positions]
         self.waiting -= before - len(lane.waiting)
-        lane.held, lane.tried = None, 0
+        lane.held, lane.tried, lane.upto = None, 0, None
         if lane.waiting:
             self._schedule(lane, lane.waiting[0].due)
         else:
@@ -129,7 +129,7 @@ class Lanes:
         """Deliver the same events once more, later. A no-op when the lease was lost."""
         lane = self._held(delivery)
         if lane is not None:
-            lane.held = None
+            lane.held, lane.upto = None, delivery.events[-1].position
             self._schedule(lane, at)
 
     def part(self, delivery: Delivery, at: datetime) -> bool:
@@ -141,7 +141,7 @@ class Lanes:
         for one in lane.waiting:
             if one.position in positions:
                 one.attempts = delivery.attempt
-        lane.held, lane.tried = None, 0
+        lane.held, lane.tried, lane.upto = None, 0, None
         self._schedule(lane, at)
         return True
 

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from typing import Final
 
-from farthing.memory.words import words
+from farthing.memory.grounding import words
 
 DENIED_WORDS: Final = words(
     "role roles admin administrator permission permissions privilege privileges access accesses right rights scope scopes entitlement "

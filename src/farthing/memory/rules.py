@@ -13,15 +13,17 @@ from datetime import datetime, timedelta
 import msgspec
 
 from farthing.memory.paths import filled, scalar_at
-from farthing.memory.validation import Dropped, Values, name_of
+from farthing.memory.validation import Dropped, Values
 from farthing.patterns import LinearPattern
 from farthing.ports import FactStore, SightingStore
 from farthing.settings import FactRuleSettings, MemorySettings, WhenSettings
 from farthing.settings.memory_rules import Scalar, covers_type
-from farthing.types import Event, NewFact, Sighting, utc_now
+from farthing.types import Event, NewFact, Sighting, event_name, utc_now
 
 _LONGEST_TEXT = 2000
 """Of a value that a pattern is looked for in."""
+_MOST_LEARNT = 100
+"""Facts that a store is given at once."""
 
 
 class Condition:
@@ -59,9 +61,9 @@ class FactRule:
         return all(scalar_at(event, path) is not None for path in (*settings.same, *settings.places))
 
     def group(self, event: Event) -> bytes:
-        """What stands for the values that must be the same. 16 bytes; no two groups run together, by JSON's own quoting."""
+        """What stands for the values that must be the same. 32 bytes; no two groups run together, by JSON's own quoting."""
         values = [_typed(scalar_at(event, path)) for path in self.settings.same]
-        return hashlib.sha256(msgspec.json.encode(values)).digest()[:16]
+        return hashlib.sha256(msgspec.json.encode(values)).digest()
 
 
 def window(times: Sequence[datetime], mine: int, count: int, within_s: float) -> tuple[int, int] | None:
@@ -119,7 +121,9 @@ class FactRules:
         learnt.sort(key=lambda fact: fact.valid_from)
         first = events[0]
         assert first.user is not None
-        await self._facts.learn(first.tenant, first.user, learnt, arrived=min(event.received_at for event in events))
+        arrived = min(event.received_at for event in events)
+        for at in range(0, len(learnt), _MOST_LEARNT):
+            await self._facts.learn(first.tenant, first.user, learnt[at : at + _MOST_LEARNT], arrived=arrived)
         self.fired += len(learnt)
 
     async def _fact(self, rule: FactRule, event: Event, user: str) -> NewFact | None:
@@ -155,7 +159,7 @@ class FactRules:
             user=user,
             rule=settings.name,
             group=rule.group(event),
-            event=name_of(event),
+            event=event_name(event),
             at=event.time,
             arrived=event.received_at,
         )

@@ -9,11 +9,12 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Final, Literal
 
 import msgspec
 
-from farthing.memory.words import words
+from farthing.memory.grounding import words
 
 Sort = Literal["secret", "personal"]
 
@@ -47,6 +48,8 @@ _TOKEN: Final = re.compile(r"(?<![A-Za-z0-9+/_\-=.])[A-Za-z0-9+/_\-]{20,512}={0,
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _RANDOM_BITS: Final = 3.6
 """Shannon entropy by character from which a long token of letters and digits is taken for a key; words in a path have less."""
+_VERY_RANDOM_BITS: Final = 4.3
+"""The same of a token that has hardly a digit."""
 
 _EMAIL: Final = re.compile(r"[A-Za-z0-9._%+\-]{1,64}@[A-Za-z0-9\-]{1,63}(?:\.[A-Za-z0-9\-]{1,63}){1,5}")
 _PHONE: Final = re.compile(r"(?<![\w.\-/:])(?:\+|00|\()?\d(?:[ \-./()]{0,2}\d){6,14}(?![\w\-/:])")
@@ -146,10 +149,11 @@ def _is_random(text: str) -> bool:
     if _UUID.fullmatch(text):
         return False  # names things, opens none
     digits, letters = sum(char.isdigit() for char in text), sum(char.isalpha() for char in text)
-    if digits < 3 or letters < 3 or digits + letters < 0.8 * len(text):  # noqa: PLR2004  # a version, a date in a path
-        return False
-    counts = Counter(text)
-    return -sum(n / len(text) * math.log2(n / len(text)) for n in counts.values()) >= _RANDOM_BITS
+    bits = -sum(n / len(text) * math.log2(n / len(text)) for n in Counter(text).values())
+    if digits >= 3 and letters >= 3:  # noqa: PLR2004  # fewer are a version, or a date in a path
+        return digits + letters >= 0.8 * len(text) and bits >= _RANDOM_BITS  # the rest are slashes and dashes
+    mixed = sum(one.islower() and other.isupper() for one, other in pairwise(text))
+    return digits >= 1 and mixed >= 5 and bits >= _VERY_RANDOM_BITS  # noqa: PLR2004  # names in camel case have fewer humps
 
 
 def _is_phone(text: str) -> bool:

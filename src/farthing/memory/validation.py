@@ -11,11 +11,11 @@ from typing import Any, Final
 import msgspec
 
 from farthing.memory.claims import denied, instructs, of_others, of_somebody_else, plain, privileges
+from farthing.memory.grounding import Ground, content_words, copies
 from farthing.memory.scrubbing import Scrubber
-from farthing.memory.words import Ground, content_words, copies
 from farthing.settings import FactKeySettings, MemorySettings
 from farthing.settings.memory_rules import Scalar, fact_key
-from farthing.types import Event, NewFact
+from farthing.types import Event, NewFact, event_name
 
 REASONS: Final = (
     "not_json",
@@ -130,7 +130,7 @@ class Validation:
             value=value,
             multi=declared.multi,
             confidence=round(0.5 + 0.5 * share, 2),
-            sources=tuple(dict.fromkeys(name_of(one.event) for one in sources)),
+            sources=tuple(dict.fromkeys(event_name(one.event) for one in sources)),
             by=by,
             valid_from=at,
             expires_at=None if declared.ttl_s is None else at + timedelta(seconds=declared.ttl_s),
@@ -159,7 +159,7 @@ class Validation:
         if isinstance(value, bool):
             words = content_words(key.replace("_", " "))
         elif isinstance(value, str):
-            if any(copies(value, text) for text in texts):
+            if copies(value, " ".join(texts)):
                 raise Dropped("repetition")
             if ground.misses_a_name(value):
                 raise Dropped("ungrounded")
@@ -183,11 +183,6 @@ def items_of(text: str | None) -> list[Any] | None:
     if isinstance(found, dict):
         found = found.get("facts")
     return found if isinstance(found, list) else None
-
-
-def name_of(event: Event) -> str:
-    """What an event is called among the sources of a fact."""
-    return f"{event.source}#{event.id}"
 
 
 def _typed(value: Scalar, declared: FactKeySettings) -> Scalar:

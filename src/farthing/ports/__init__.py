@@ -5,7 +5,8 @@ from farthing.ports.events import EventBus, Publisher
 from farthing.ports.extraction import ReadingStore, SightingStore
 from farthing.ports.feedback import FeedbackStore
 from farthing.ports.foresight import EdgeStore
-from farthing.ports.memory import FactStore, Personal, TurnStore
+from farthing.ports.jobs import Held, JobStore
+from farthing.ports.memory import FactStore, Forgetter, Personal, ReceiptStore, TurnStore
 from farthing.ports.models import Call, Embedder, Encoded, Provider, Signer
 from farthing.ports.modes import ConfigStore, SpendLog
 from farthing.ports.money import BudgetStore, KeyStore, Ledger, LedgerStore, Meter, Purse, ReportBy, RequestRecords, Reservation
@@ -30,6 +31,9 @@ __all__ = [
     "EventBus",
     "FactStore",
     "FeedbackStore",
+    "Forgetter",
+    "Held",
+    "JobStore",
     "KeyStore",
     "Ledger",
     "LedgerStore",
@@ -42,6 +46,7 @@ __all__ = [
     "QuestionIndex",
     "QuestionStore",
     "ReadingStore",
+    "ReceiptStore",
     "ReportBy",
     "RequestRecords",
     "Reservation",

@@ -33,9 +33,9 @@ from farthing.settings.hedging import HedgeSettings
 from farthing.settings.jobs import JobSettings
 from farthing.settings.learned import ExploreSettings, LearnedSettings
 from farthing.settings.load import effective, load, load_text, masked, read_text
-from farthing.settings.memory import MemorySettings
+from farthing.settings.memory import DynamoDbSettings, FactsSettings, MemorySettings
 from farthing.settings.memory_extraction import ExtractorSettings, FactKeySettings
-from farthing.settings.memory_rules import FactRuleSettings, WhenSettings
+from farthing.settings.memory_rules import LONGEST_WINDOW_S, FactRuleSettings, WhenSettings
 from farthing.settings.modes import CeilingSettings, KeyModesSettings, ModesSettings, RungSettings
 from farthing.settings.names import nearest
 from farthing.settings.prompts import PromptSettings
@@ -95,6 +95,7 @@ __all__ = [
     "CASCADE",
     "JUDGE",
     "LEARNED",
+    "LONGEST_WINDOW_S",
     "AnthropicSettings",
     "AnyCheckSettings",
     "AnyProviderSettings",
@@ -115,6 +116,7 @@ __all__ = [
     "CooldownSettings",
     "DatabaseSettings",
     "DeploymentSettings",
+    "DynamoDbSettings",
     "EmptyCheckSettings",
     "EventDoorSettings",
     "EventSettings",
@@ -123,6 +125,7 @@ __all__ = [
     "ExtractorSettings",
     "FactKeySettings",
     "FactRuleSettings",
+    "FactsSettings",
     "FeedbackSettings",
     "FlushOnSettings",
     "ForesightSettings",

@@ -10,8 +10,6 @@ import msgspec
 
 OWN_EVENTS: Final = "farthing."
 """How the types and sources of events begin that come from Farthing itself. None from outside may begin so."""
-INSTALLATION: Final = "*"
-"""The tenant of events that are of no tenant, such as a change of the mode. No key has it."""
 Per = Literal["subject", "user"]
 """Of what events are handled in order, and in batches."""
 
