@@ -18,6 +18,7 @@ from farthing.ports import (
     ConfigStore,
     EventBus,
     FactStore,
+    FeedbackStore,
     KeyStore,
     LedgerStore,
     OutcomeStore,
@@ -37,7 +38,9 @@ from farthing.postgres.cache_records import PostgresCacheRecords
 from farthing.postgres.changes import PostgresChanges
 from farthing.postgres.config import PostgresConfig
 from farthing.postgres.events import PostgresEvents
+from farthing.postgres.events_storing import append
 from farthing.postgres.facts import PostgresFacts
+from farthing.postgres.feedback import PostgresFeedback
 from farthing.postgres.keys import PostgresKeys
 from farthing.postgres.ledger import PostgresLedger
 from farthing.postgres.outcomes import PostgresOutcomes
@@ -73,6 +76,7 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     events: EventBus
     facts: FactStore
     receipts: ReceiptStore
+    feedback: FeedbackStore
     changes: Changes | None
     config: ConfigStore
     spend: SpendLog
@@ -104,6 +108,7 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         events=PostgresEvents(database, max_backlog=settings.events.max_backlog),
         receipts=PostgresReceipts(database),
         facts=PostgresFacts(database, most=Most(facts=settings.memory.max_facts)),
+        feedback=PostgresFeedback(database, append),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
         config=_config(settings, database),
         spend=PostgresSpendLog(database),
