@@ -25,9 +25,9 @@ def personal_places(stores: Stores, caches: Caches) -> dict[str, Personal]:
     """
     return {
         "events": stores.events,
+        "facts": stores.facts,
         "sightings": stores.sightings,
         "readings": stores.readings,
-        "facts": stores.facts,
         "transcripts": stores.retention,
         "responses": stores.responses,
         "outcomes": stores.outcomes,

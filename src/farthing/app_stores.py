@@ -19,6 +19,7 @@ from farthing.ports import (
     ConfigStore,
     EventBus,
     FactStore,
+    FeedbackStore,
     JobStore,
     KeyStore,
     LedgerStore,
@@ -39,7 +40,9 @@ from farthing.postgres.cache_records import PostgresCacheRecords
 from farthing.postgres.changes import PostgresChanges
 from farthing.postgres.config import PostgresConfig
 from farthing.postgres.events import PostgresEvents
+from farthing.postgres.events_storing import append
 from farthing.postgres.facts import PostgresFacts
+from farthing.postgres.feedback import PostgresFeedback
 from farthing.postgres.jobs import PostgresJobs
 from farthing.postgres.keys import PostgresKeys
 from farthing.postgres.ledger import PostgresLedger
@@ -77,6 +80,7 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     facts: FactStore
     receipts: ReceiptStore
     jobs: JobStore
+    feedback: FeedbackStore
     changes: Changes | None
     config: ConfigStore
     spend: SpendLog
@@ -109,6 +113,7 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         receipts=PostgresReceipts(database),
         jobs=PostgresJobs(database, lease_s=settings.jobs.lease_s),
         facts=_facts(settings, database),
+        feedback=PostgresFeedback(database, append),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
         config=_config(settings, database),
         spend=PostgresSpendLog(database),
