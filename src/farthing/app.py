@@ -10,6 +10,7 @@ from functools import partial
 from farthing.app_caches import Caches
 from farthing.app_catalogue import LOCAL, catalogue_of, embedder_of, models_of, price_questions, providers_of
 from farthing.app_learning import Learning
+from farthing.app_memory import Memory
 from farthing.app_modes import Modes
 from farthing.app_routing import Routing, router_names
 from farthing.app_stores import Stores
@@ -124,6 +125,7 @@ class Farthing:
         semantic = self._embedder if settings.cache.semantic.enabled else None
         self._caches = Caches(settings, stores, semantic, cipher, shared=keyed)
         self._conversations = Conversations(stores.responses, cipher, settings.responses)
+        self._memory = Memory(settings.memory, None, stores.turns, self._embedder, cipher, None)
         self._sealing = Sealing(cipher, settings.retention.max_bytes)
         self._transcripts = TranscriptWriter(stores.retention, self._sealing, settings.retention)
         self._policies = Policies(
@@ -200,7 +202,7 @@ class Farthing:
             admission=self._admission,
             recorder=recorder,
             edge=None,
-            memory=None,
+            memory=self._memory.stage,
             exact=self._caches.exact,
             semantic=self._caches.semantic,
             route=self._routing.stage,
@@ -295,6 +297,7 @@ class Farthing:
         self._routing.register(self._metrics)
         self._learning.register(self._metrics)
         self._modes.register(self._metrics)
+        self._memory.register(self._metrics)
         gauge(names.RESPONSES_PENDING, "Turns of conversations that the store does not have yet.", lambda: self._conversations.pending)
         counter(names.RESPONSES_DROPPED, "Turns of conversations that were lost.", lambda: self._conversations.dropped)
         gauge(names.RETENTION_PENDING, "Transcripts that the store does not have yet.", lambda: len(self._transcripts))
@@ -350,6 +353,7 @@ class Farthing:
         start("leases", self._leases.run)
         start("responses", self._conversations.run)
         start("old responses", self._conversations.prune)
+        self._memory.start(self._background)
         start("retention", self._policies.run)
         start("transcripts", self._transcripts.run)
         start("old transcripts", self._transcripts.prune)
@@ -405,6 +409,7 @@ class Farthing:
         """Stop the background work, write what is left, and let go of everything."""
         await self._background.stop()
         await self._routing.aclose()
+        await self._memory.aclose()
         await self._caches.aclose()
         await self._ring.close()
         await self._budgets.close()
@@ -415,6 +420,7 @@ class Farthing:
                 await self._caches.drain()
                 await self._learning.book.drain()
                 await self._conversations.drain()
+                await self._memory.drain()
                 await self._transcripts.drain()
         except (FarthingError, TimeoutError):
             _log.warning("the database is away at the end; ledger entries wait on disk for the next start")

@@ -24,6 +24,7 @@ from farthing.ports import (
     RetentionStore,
     RouterStore,
     SpendLog,
+    TurnStore,
 )
 from farthing.postgres.answers import PostgresAnswers
 from farthing.postgres.budgets import PostgresBudgets
@@ -40,6 +41,7 @@ from farthing.postgres.responses import PostgresResponses
 from farthing.postgres.retention import PostgresRetention
 from farthing.postgres.routers import PostgresRouters
 from farthing.postgres.spend_log import PostgresSpendLog
+from farthing.postgres.turns import PostgresTurns
 from farthing.settings import Settings
 
 
@@ -53,6 +55,7 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     questions: QuestionStore
     records: CacheRecords
     responses: ResponseStore
+    turns: TurnStore
     retention: RetentionStore
     requests: RequestRecords
     routers: RouterStore
@@ -79,6 +82,7 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         questions=PostgresQuestions(database),
         records=PostgresCacheRecords(database),
         responses=PostgresResponses(database),
+        turns=PostgresTurns(database),
         retention=PostgresRetention(database),
         requests=PostgresRequests(database),
         routers=PostgresRouters(database),

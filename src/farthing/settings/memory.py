@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from farthing.settings.basic import Section
+from farthing.settings.memory_recall import RecallSettings
 
 
-class MemorySettings(Section):
+class MemorySettings(RecallSettings):
     """Memory."""
