@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from farthing.memory.conversations import Conversations, Spoken, turn_of
-from farthing.memory.prompt import cut
+from farthing.memory.injection import cut
 from farthing.memory.wanted import Wanted
 from farthing.pipeline.message import text_of
 from farthing.pipeline.stream import Fold

@@ -16,8 +16,8 @@ from msgspec.structs import replace
 from farthing.errors import FarthingError, InvalidRequest
 from farthing.memory.block import block, choose, fact_line, fits, like_the_question, quoted, text_of_fact
 from farthing.memory.conversations import Conversations, Spoken
+from farthing.memory.injection import kept_history, put, recent
 from farthing.memory.keeping import Keeper, Under
-from farthing.memory.prompt import kept_history, put, recent
 from farthing.memory.vectors import Vectors
 from farthing.memory.wanted import Wanted, keeps_its_own_history, wanted_of
 from farthing.memory.windows import Said, best, render

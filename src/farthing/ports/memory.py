@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from farthing.types import Fact, NewFact, Profile, Turn
+from farthing.types import Fact, NewFact, Profile, Receipt, Turn
 
 
 class FactStore(Protocol):
@@ -64,3 +64,29 @@ class Personal(Protocol):
 
     async def forget(self, tenant: str, user_id: str | None) -> int:
         """Delete all of a user, or (None) of the tenant. Returns how many went. Idempotent. Raises the store's errors."""
+
+
+class ReceiptStore(Protocol):
+    """Receipts of who was forgotten. They name nobody: users are told apart by `types.subject_of`."""
+
+    async def add(self, receipt: Receipt) -> None:
+        """Store a receipt. One that is there already is skipped."""
+
+    async def of(self, tenant: str, user: str | None, *, limit: int) -> list[Receipt]:
+        """At most `limit` receipts of a user, or (None) of the tenant as a whole, newest first."""
+
+    async def prune(self, max_rows: int) -> int:
+        """Delete the oldest beyond so many. Returns how many went."""
+
+
+class Forgetter(Protocol):
+    """Forgets people, everywhere. `places` are the names of the places that it knows."""
+
+    async def forget(self, tenant: str, user: str | None, *, by: str, whole: Collection[str] = ()) -> Receipt:
+        """Delete all of a user, or (None) of the tenant, in every place; in those of `whole` all of the tenant.
+
+        A place that is away does not stop the others: see `Receipt.complete`. Idempotent: a repeat does what was not done.
+        """
+
+    async def receipts(self, tenant: str, user: str | None, *, limit: int) -> list[Receipt]:
+        """See `ReceiptStore.of`."""
