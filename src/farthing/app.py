@@ -15,6 +15,7 @@ from farthing.app_feedback import Opinions
 from farthing.app_forgetting import Memories
 from farthing.app_jobs import Jobs, prune_kind
 from farthing.app_learning import Learning
+from farthing.app_memory import Memory
 from farthing.app_modes import Modes
 from farthing.app_routing import Routing, router_names
 from farthing.app_stores import Stores
@@ -143,6 +144,8 @@ class Farthing:
         self._events = Events(settings, stores, hearers, handles=runtime.handles)
         self._memories = Memories(settings, stores, self._caches)
         self._conversations = Conversations(stores.responses, cipher, settings.responses)
+        told = self._events.publisher.tell
+        self._memory = Memory(settings.memory, stores.facts, stores.turns, self._embedder, cipher, told)
         self._sealing = Sealing(cipher, settings.retention.max_bytes)
         self._transcripts = TranscriptWriter(stores.retention, self._sealing, settings.retention)
         self._policies = Policies(
@@ -223,7 +226,7 @@ class Farthing:
             admission=self._admission,
             recorder=recorder,
             edge=None,
-            memory=None,
+            memory=self._memory.stage,
             exact=self._caches.exact,
             semantic=self._caches.semantic,
             route=self._routing.stage,
@@ -317,6 +320,7 @@ class Farthing:
         self._routing.register(self._metrics)
         self._learning.register(self._metrics)
         self._modes.register(self._metrics)
+        self._memory.register(self._metrics)
         self._events.register(self._metrics)
         self._jobs.register(self._metrics)
         self._extraction.register(self._metrics)
@@ -381,6 +385,7 @@ class Farthing:
         start("leases", self._leases.run)
         start("responses", self._conversations.run)
         start("old responses", self._conversations.prune)
+        self._memory.start(self._background)
         start("retention", self._policies.run)
         start("transcripts", self._transcripts.run)
         start("old transcripts", self._transcripts.prune)
@@ -440,6 +445,7 @@ class Farthing:
         await self._events.drain()
         await self._extraction.aclose()
         await self._routing.aclose()
+        await self._memory.aclose()
         await self._caches.aclose()
         await self._ring.close()
         await self._budgets.close()
@@ -451,6 +457,7 @@ class Farthing:
                 await self._learning.book.drain()
                 await self._events.publisher.flush()
                 await self._conversations.drain()
+                await self._memory.drain()
                 await self._transcripts.drain()
         except (FarthingError, TimeoutError):
             _log.warning("the database is away at the end; ledger entries wait on disk for the next start")

@@ -28,6 +28,7 @@ def personal_places(stores: Stores, caches: Caches) -> dict[str, Personal]:
         "facts": stores.facts,
         "sightings": stores.sightings,
         "readings": stores.readings,
+        "turns": stores.turns,
         "transcripts": stores.retention,
         "responses": stores.responses,
         "outcomes": stores.outcomes,

@@ -33,6 +33,7 @@ from farthing.ports import (
     RouterStore,
     SightingStore,
     SpendLog,
+    TurnStore,
 )
 from farthing.postgres.answers import PostgresAnswers
 from farthing.postgres.budgets import PostgresBudgets
@@ -57,6 +58,7 @@ from farthing.postgres.retention import PostgresRetention
 from farthing.postgres.routers import PostgresRouters
 from farthing.postgres.sightings import PostgresSightings
 from farthing.postgres.spend_log import PostgresSpendLog
+from farthing.postgres.turns import PostgresTurns
 from farthing.settings import Settings
 
 
@@ -71,6 +73,7 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     readings: ReadingStore
     records: CacheRecords
     responses: ResponseStore
+    turns: TurnStore
     retention: RetentionStore
     requests: RequestRecords
     routers: RouterStore
@@ -104,6 +107,7 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         readings=PostgresReadings(database),
         records=PostgresCacheRecords(database),
         responses=PostgresResponses(database),
+        turns=PostgresTurns(database),
         retention=PostgresRetention(database),
         requests=PostgresRequests(database),
         routers=PostgresRouters(database),
