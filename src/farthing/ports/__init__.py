@@ -3,7 +3,7 @@
 from farthing.ports.caching import EVERYTHING, AnswerStore, CacheControl, CacheRecords, QuestionIndex, QuestionStore
 from farthing.ports.events import EventBus, Publisher
 from farthing.ports.feedback import FeedbackStore
-from farthing.ports.foresight import EdgeStore
+from farthing.ports.foresight import EdgeStore, ForesightLog
 from farthing.ports.memory import FactStore, Personal, TurnStore
 from farthing.ports.models import Call, Embedder, Encoded, Provider, Signer
 from farthing.ports.modes import ConfigStore, SpendLog
@@ -29,6 +29,7 @@ __all__ = [
     "EventBus",
     "FactStore",
     "FeedbackStore",
+    "ForesightLog",
     "KeyStore",
     "Ledger",
     "LedgerStore",

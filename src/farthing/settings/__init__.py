@@ -26,7 +26,7 @@ from farthing.settings.cloudwatch import CloudWatchSettings
 from farthing.settings.config import AppConfigSettings, ConfigSettings
 from farthing.settings.events import EventSettings
 from farthing.settings.feedback import FeedbackSettings
-from farthing.settings.foresight import ForesightSettings
+from farthing.settings.foresight import ActionSettings, ForesightSettings, HostSettings, SourceSettings, StateSettings
 from farthing.settings.hedging import HedgeSettings
 from farthing.settings.jobs import JobSettings
 from farthing.settings.learned import ExploreSettings, LearnedSettings
@@ -91,6 +91,7 @@ __all__ = [
     "CASCADE",
     "JUDGE",
     "LEARNED",
+    "ActionSettings",
     "AnthropicSettings",
     "AnyCheckSettings",
     "AnyProviderSettings",
@@ -119,6 +120,7 @@ __all__ = [
     "ForesightSettings",
     "GenerateSettings",
     "HedgeSettings",
+    "HostSettings",
     "JobSettings",
     "JsonSchemaCheckSettings",
     "JudgeCheckSettings",
@@ -161,7 +163,9 @@ __all__ = [
     "Settings",
     "ShadowSettings",
     "SocketSettings",
+    "SourceSettings",
     "SpanSettings",
+    "StateSettings",
     "StopSettings",
     "TelemetrySettings",
     "TemperatureSettings",

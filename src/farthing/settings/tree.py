@@ -95,6 +95,7 @@ class Settings(Section):
         ceilings = {f"modes.ladder.{name}.model": rung.model for name, rung in self.modes.ladder.items() if rung.model is not None}
         for where, chosen in {**ceilings, **judge}.items():
             must_be_one_of(where, chosen, chat)
+        self.foresight.check_models(chat | set(self.routing.routers))
         self.routing.check_names(chat, set(self.models) | local | ({"local-embeddings"} if local else set()))
         if "local" in self.providers:
             msg = "providers.local: the name belongs to the embedded models (see the section local)"

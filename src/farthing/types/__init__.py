@@ -19,7 +19,7 @@ from farthing.types.caching import (
 from farthing.types.callers import ANONYMOUS, KeyRecord, Limits, Principal, Quota
 from farthing.types.events import Backlog, DeadLetter, Delivery, Event, Per, Subscription
 from farthing.types.feedback import Feedback
-from farthing.types.foresight import EdgeAnswer
+from farthing.types.foresight import ActionCounts, Click, EdgeAnswer, Foreseen, WasteReport
 from farthing.types.memory import Fact, NewFact, Profile, Turn
 from farthing.types.modes import DEEP, TOTAL, Document, Mode, ModeEntry, ModeState, SpendRow, scopes_of
 from farthing.types.money import HEDGE_LOST, Attempt, LedgerEntry, Price, Report, Totals, Usage
@@ -35,11 +35,13 @@ __all__ = [
     "DEEP",
     "HEDGE_LOST",
     "TOTAL",
+    "ActionCounts",
     "Answer",
     "Attempt",
     "Backlog",
     "CacheScope",
     "ChunkStream",
+    "Click",
     "Completion",
     "DeadLetter",
     "Delivery",
@@ -49,6 +51,7 @@ __all__ = [
     "Extras",
     "Fact",
     "Feedback",
+    "Foreseen",
     "Json",
     "KeyRecord",
     "LedgerEntry",
@@ -88,6 +91,7 @@ __all__ = [
     "Usage",
     "Verdict",
     "VerdictBy",
+    "WasteReport",
     "dollars",
     "new_id",
     "promotion_trail",
