@@ -9,6 +9,7 @@ from functools import partial
 
 from farthing.app_caches import Caches
 from farthing.app_catalogue import LOCAL, catalogue_of, embedder_of, models_of, price_questions, providers_of
+from farthing.app_events import Events
 from farthing.app_learning import Learning
 from farthing.app_modes import Modes
 from farthing.app_routing import Routing, router_names
@@ -18,7 +19,7 @@ from farthing.background import Background
 from farthing.budgets import Budget
 from farthing.cipher import Cipher, open_cipher
 from farthing.errors import BudgetExceeded, FarthingError
-from farthing.flow import Parts, errand_flow, request_flow
+from farthing.flow import Hearers, Parts, errand_flow, request_flow
 from farthing.http.admin import AdminDoors, door
 from farthing.http.admin_budgets import BudgetDoors
 from farthing.http.admin_cache import CacheDoors
@@ -103,6 +104,7 @@ class Farthing:
         self._learning = Learning(settings, stores, self._embedder, self._catalogue)
         self._modes = Modes(settings, stores, self._catalogue, runtime.worker)
         self._routing = Routing(settings, self._catalogue, self._learning.learned, self._modes.of)
+        self._events = Events(settings, stores, Hearers(), handles=runtime.handles)
         self._journal = Journal(
             settings.data / "ledger",
             segment_bytes=settings.ledger.segment_bytes,
@@ -131,7 +133,8 @@ class Farthing:
         )
         bounds = settings.limits
         rules = LimitRules(bounds)
-        table = LimitTable(settings.data / "run", rows=bounds.max_keys, columns=columns_for(settings.server.workers))
+        columns = columns_for(settings.server.workers + settings.jobs.workers)
+        table = LimitTable(settings.data / "run", rows=bounds.max_keys, columns=columns)
         self._limits = KeyLimits(table, max_wait_s=bounds.max_wait_s)
         self._admission = Admission(rules, self._limits, max_wait_s=bounds.max_wait_s, max_queue=bounds.max_queue)
         self._calls = ModelCalls(most=bounds.max_calls, max_queue=bounds.max_queued_calls, max_wait_s=bounds.max_wait_s)
@@ -183,7 +186,8 @@ class Farthing:
             "routers": lambda _: self._learning.heard(),
             "config": partial(self._modes.heard, "config"),
             "spend": partial(self._modes.heard, "spend"),
-            **dict.fromkeys(("events", "facts", "states", "jobs"), _unheard),
+            "events": self._events.heard,
+            **dict.fromkeys(("facts", "states", "jobs"), _unheard),
         }
 
     def _gateway(self) -> Gateway:
@@ -295,6 +299,7 @@ class Farthing:
         self._routing.register(self._metrics)
         self._learning.register(self._metrics)
         self._modes.register(self._metrics)
+        self._events.register(self._metrics)
         gauge(names.RESPONSES_PENDING, "Turns of conversations that the store does not have yet.", lambda: self._conversations.pending)
         counter(names.RESPONSES_DROPPED, "Turns of conversations that were lost.", lambda: self._conversations.dropped)
         gauge(names.RETENTION_PENDING, "Transcripts that the store does not have yet.", lambda: len(self._transcripts))
@@ -339,6 +344,7 @@ class Farthing:
         self._caches.start(self._background)
         self._routing.start()
         self._learning.start(self._background)
+        self._events.start(self._background)
         await self._modes.start(self._background, lambda: self._ring.loaded)
         start("changes", self._listen)
         start("ledger", self._pump.run)
@@ -404,6 +410,7 @@ class Farthing:
     async def stop(self) -> None:
         """Stop the background work, write what is left, and let go of everything."""
         await self._background.stop()
+        await self._events.drain()
         await self._routing.aclose()
         await self._caches.aclose()
         await self._ring.close()
@@ -414,6 +421,7 @@ class Farthing:
                 await self._leases.release()
                 await self._caches.drain()
                 await self._learning.book.drain()
+                await self._events.publisher.flush()
                 await self._conversations.drain()
                 await self._transcripts.drain()
         except (FarthingError, TimeoutError):

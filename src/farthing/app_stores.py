@@ -15,6 +15,7 @@ from farthing.ports import (
     CacheRecords,
     Changes,
     ConfigStore,
+    EventBus,
     KeyStore,
     LedgerStore,
     OutcomeStore,
@@ -30,6 +31,7 @@ from farthing.postgres.budgets import PostgresBudgets
 from farthing.postgres.cache_records import PostgresCacheRecords
 from farthing.postgres.changes import PostgresChanges
 from farthing.postgres.config import PostgresConfig
+from farthing.postgres.events import PostgresEvents
 from farthing.postgres.keys import PostgresKeys
 from farthing.postgres.ledger import PostgresLedger
 from farthing.postgres.outcomes import PostgresOutcomes
@@ -57,6 +59,7 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     requests: RequestRecords
     routers: RouterStore
     outcomes: OutcomeStore
+    events: EventBus
     changes: Changes | None
     config: ConfigStore
     spend: SpendLog
@@ -83,6 +86,7 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         requests=PostgresRequests(database),
         routers=PostgresRouters(database),
         outcomes=PostgresOutcomes(database),
+        events=PostgresEvents(database, max_backlog=settings.events.max_backlog),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
         config=_config(settings, database),
         spend=PostgresSpendLog(database),

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from farthing.cli import budgets, cache, keys, mode, models, reload, report, requests, retention, route, settings, simulate, up
+from farthing.cli import budgets, cache, keys, mode, models, reload, report, requests, retention, route, settings, simulate, up, worker
 from farthing.errors import FarthingError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command(name="up")(up.up)
+app.command(name="worker")(worker.worker)
 app.command(name="reload")(reload.reload)
 app.command(name="report")(report.report)
 app.command(name="models")(models.models)

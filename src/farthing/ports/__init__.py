@@ -4,6 +4,7 @@ from farthing.ports.caching import EVERYTHING, AnswerStore, CacheControl, CacheR
 from farthing.ports.events import EventBus, Publisher
 from farthing.ports.feedback import FeedbackStore
 from farthing.ports.foresight import EdgeStore, ForesightLog
+from farthing.ports.jobs import Held, JobStore
 from farthing.ports.memory import FactStore, Personal, TurnStore
 from farthing.ports.models import Call, Embedder, Encoded, Provider, Signer
 from farthing.ports.modes import ConfigStore, SpendLog
@@ -30,6 +31,8 @@ __all__ = [
     "FactStore",
     "FeedbackStore",
     "ForesightLog",
+    "Held",
+    "JobStore",
     "KeyStore",
     "Ledger",
     "LedgerStore",

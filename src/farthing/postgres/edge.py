@@ -11,6 +11,7 @@ from psycopg.rows import TupleRow
 from farthing.postgres.edge_reader import EdgeReader
 from farthing.postgres.erasures import UNTIL_WRITTEN, covered, erase
 from farthing.postgres.pool import Database
+from farthing.postgres.states import bump
 from farthing.types import EdgeAnswer, time_of, utc_now
 
 _COLUMNS = "body, model, states, versions, request_id, made_at, expires_at, cost_microusd"
@@ -51,11 +52,6 @@ WITH given AS (
 SELECT FROM given
 """  # noqa: S608  # the same
 _VERSIONS = "SELECT state, version FROM farthing.state_versions WHERE tenant = %s AND state = ANY (%s)"
-_BUMP = """
-INSERT INTO farthing.state_versions AS s (tenant, state, version, at)
-SELECT %s, state, 1, %s FROM unnest(%s::text[]) AS state ORDER BY state
-ON CONFLICT (tenant, state) DO UPDATE SET version = s.version + 1, at = excluded.at RETURNING state, version
-"""
 _FORGET = """
 DELETE FROM farthing.edge_answers WHERE ctid = ANY (ARRAY(
   SELECT ctid FROM farthing.edge_answers WHERE tenant = %(tenant)s AND (%(user)s::text IS NULL OR user_id = %(user)s) LIMIT %(rows)s
@@ -127,10 +123,8 @@ class PostgresEdge:
 
     async def bump(self, tenant: str, states: Sequence[str]) -> dict[str, int]:
         """See `ports.EdgeStore.bump`."""
-        if not states:
-            return {}
         async with self._database.service() as connection:
-            return dict(await (await connection.execute(_BUMP, (tenant, self._clock(), sorted(set(states))))).fetchall())
+            return await bump(connection, tenant, states)
 
     async def forget(self, tenant: str, user_id: str | None) -> int:
         """See `ports.EdgeStore.forget`."""

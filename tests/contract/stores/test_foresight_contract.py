@@ -9,6 +9,7 @@ from farthing.errors import Unavailable
 from farthing.inprocess.edge import InProcessEdge
 from farthing.inprocess.foresight_log import InProcessForesightLog
 from farthing.inprocess.states import InProcessStates
+from farthing.inprocess.stores import InProcessChanges
 from farthing.postgres.edge import PostgresEdge
 from farthing.postgres.foresight_log import PostgresForesightLog
 from farthing.postgres.pool import Database
@@ -46,7 +47,7 @@ class TestPostgresEdge(EdgeStoreContract):
 def logged(request: pytest.FixtureRequest) -> Logged:
     clock = Clock()
     if request.param == "inprocess":
-        states = InProcessStates()
+        states = InProcessStates(InProcessChanges())
         return Logged(log=InProcessForesightLog(states, clock=clock), edge=InProcessEdge(states, clock=clock), clock=clock)
     url, database = request.getfixturevalue("emptied"), request.getfixturevalue("database")
     return Logged(log=PostgresForesightLog(database, clock=clock), edge=PostgresEdge(database, url, clock=clock), clock=clock)
