@@ -10,6 +10,7 @@ from functools import partial
 from farthing.app_caches import Caches
 from farthing.app_catalogue import LOCAL, catalogue_of, embedder_of, models_of, price_questions, providers_of
 from farthing.app_events import Events
+from farthing.app_foresight import Foresight
 from farthing.app_learning import Learning
 from farthing.app_modes import Modes
 from farthing.app_routing import Routing, router_names
@@ -23,6 +24,7 @@ from farthing.flow import Hearers, Parts, errand_flow, request_flow
 from farthing.http.admin import AdminDoors, door
 from farthing.http.admin_budgets import BudgetDoors
 from farthing.http.admin_cache import CacheDoors
+from farthing.http.admin_foresight import ForesightDoors
 from farthing.http.admin_keys import KeyDoors
 from farthing.http.admin_modes import ModeDoors
 from farthing.http.admin_requests import RequestDoors
@@ -31,6 +33,7 @@ from farthing.http.admin_route import RouteDoors
 from farthing.http.admin_routers import RouterDoors
 from farthing.http.auth import KeyRing
 from farthing.http.completions.doors import CompletionsDoor
+from farthing.http.edge import EdgeDoor
 from farthing.http.generate import GenerateDoors
 from farthing.http.generate_socket import GenerateSocket
 from farthing.http.health import HealthDoors, State
@@ -104,7 +107,9 @@ class Farthing:
         self._learning = Learning(settings, stores, self._embedder, self._catalogue)
         self._modes = Modes(settings, stores, self._catalogue, runtime.worker)
         self._routing = Routing(settings, self._catalogue, self._learning.learned, self._modes.of)
-        self._events = Events(settings, stores, Hearers(), handles=runtime.handles)
+        self._foresight = Foresight(settings, stores, self._catalogue, self._routing.routers.admit)
+        hearers = Hearers(foresee=self._foresight.hearer)
+        self._events = Events(settings, stores, hearers, handles=runtime.handles, touches=self._foresight.touches)
         self._journal = Journal(
             settings.data / "ledger",
             segment_bytes=settings.ledger.segment_bytes,
@@ -203,7 +208,7 @@ class Farthing:
             prompt=prompts,
             admission=self._admission,
             recorder=recorder,
-            edge=None,
+            edge=self._foresight.stage,
             memory=None,
             exact=self._caches.exact,
             semantic=self._caches.semantic,
@@ -214,12 +219,15 @@ class Farthing:
         errands = errand_flow(parts)
         self._caches.errands.begin(errands)
         self._routing.begin(errands)
+        self._foresight.begin(errands)
         passage = Passage(request_flow(parts), self._routing.routers.admit, meter, settings.server)
         openai = OpenAIDoors(passage, partial(_visible, catalogue))
         messages = MessagesDoors(passage)
         responses = ResponsesDoors(passage, self._conversations)
         completions = CompletionsDoor(passage, settings.completions)
         generate = GenerateDoors(passage, Assignment(catalogue, settings.generate.model, settings.generate.task_types))
+        foresight = ForesightDoors(self._foresight.reports.actions, self._foresight.reports.waste)
+        edge = EdgeDoor(passage, self._foresight.models)
         health = HealthDoors(self.state, partial(self._metrics.exposition, self._metrics_dir))
         known = frozenset(models_of(settings)) | set(settings.routing.routers)
         stores = self._stores
@@ -252,7 +260,7 @@ class Farthing:
         routes = RouteDoors(self._routing.explain, settings.server)
         learning = self._learning
         routers = RouterDoors(stores.routers, stores.outcomes, learning.routers, learning.check, learning.book.hear, settings.server)
-        admin = AdminDoors(stores.ledger, [keys, budgets, caches, modes, routes, routers, retention, requests])
+        admin = AdminDoors(stores.ledger, [keys, budgets, caches, modes, routes, routers, retention, requests, foresight])
         doors = {
             "/v1/chat/completions": Opening(door=openai.chat, methods=_POST, spends=True),
             "/v1/embeddings": Opening(door=openai.embeddings, methods=_POST, spends=True),
@@ -272,6 +280,7 @@ class Farthing:
             "/v1/models/": Opening(door=openai.models, methods=_GET),
             "/v1/responses/": Opening(door=responses.below, methods=_ANY),
             "/v1/messages/": Opening(door=messages.unknown, methods=_ANY, refusal=anthropic_refusal),
+            "/edge/": Opening(door=edge.get, methods=_GET, spends=True),
             "/admin/v1/": Opening(door=door(admin.application()), methods=_ANY, needs_admin=True),
         }
         sockets = {SOCKET_PATH: GenerateSocket(generate, settings.generate.socket)}
@@ -300,6 +309,7 @@ class Farthing:
         self._learning.register(self._metrics)
         self._modes.register(self._metrics)
         self._events.register(self._metrics)
+        self._foresight.register(self._metrics)
         gauge(names.RESPONSES_PENDING, "Turns of conversations that the store does not have yet.", lambda: self._conversations.pending)
         counter(names.RESPONSES_DROPPED, "Turns of conversations that were lost.", lambda: self._conversations.dropped)
         gauge(names.RETENTION_PENDING, "Transcripts that the store does not have yet.", lambda: len(self._transcripts))
@@ -345,6 +355,7 @@ class Farthing:
         self._routing.start()
         self._learning.start(self._background)
         self._events.start(self._background)
+        self._foresight.start(self._background, handles=self._runtime.handles)
         await self._modes.start(self._background, lambda: self._ring.loaded)
         start("changes", self._listen)
         start("ledger", self._pump.run)
@@ -412,6 +423,7 @@ class Farthing:
         await self._background.stop()
         await self._events.drain()
         await self._routing.aclose()
+        await self._foresight.aclose()
         await self._caches.aclose()
         await self._ring.close()
         await self._budgets.close()
@@ -422,6 +434,7 @@ class Farthing:
                 await self._caches.drain()
                 await self._learning.book.drain()
                 await self._events.publisher.flush()
+                await self._foresight.drain()
                 await self._conversations.drain()
                 await self._transcripts.drain()
         except (FarthingError, TimeoutError):

@@ -15,7 +15,9 @@ from farthing.ports import (
     CacheRecords,
     Changes,
     ConfigStore,
+    EdgeStore,
     EventBus,
+    ForesightLog,
     KeyStore,
     LedgerStore,
     OutcomeStore,
@@ -31,7 +33,9 @@ from farthing.postgres.budgets import PostgresBudgets
 from farthing.postgres.cache_records import PostgresCacheRecords
 from farthing.postgres.changes import PostgresChanges
 from farthing.postgres.config import PostgresConfig
+from farthing.postgres.edge import PostgresEdge
 from farthing.postgres.events import PostgresEvents
+from farthing.postgres.foresight_log import PostgresForesightLog
 from farthing.postgres.keys import PostgresKeys
 from farthing.postgres.ledger import PostgresLedger
 from farthing.postgres.outcomes import PostgresOutcomes
@@ -60,6 +64,8 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     routers: RouterStore
     outcomes: OutcomeStore
     events: EventBus
+    edge: EdgeStore
+    foresight: ForesightLog
     changes: Changes | None
     config: ConfigStore
     spend: SpendLog
@@ -87,6 +93,8 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         routers=PostgresRouters(database),
         outcomes=PostgresOutcomes(database),
         events=PostgresEvents(database, max_backlog=settings.events.max_backlog),
+        edge=PostgresEdge(database, url, connect_timeout_s=settings.database.connect_timeout_s),
+        foresight=PostgresForesightLog(database),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
         config=_config(settings, database),
         spend=PostgresSpendLog(database),

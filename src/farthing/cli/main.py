@@ -6,7 +6,23 @@ import sys
 
 import typer
 
-from farthing.cli import budgets, cache, keys, mode, models, reload, report, requests, retention, route, settings, simulate, up, worker
+from farthing.cli import (
+    budgets,
+    cache,
+    foresight,
+    keys,
+    mode,
+    models,
+    reload,
+    report,
+    requests,
+    retention,
+    route,
+    settings,
+    simulate,
+    up,
+    worker,
+)
 from farthing.errors import FarthingError
 
 app = typer.Typer(
@@ -26,6 +42,7 @@ app.add_typer(keys.app, name="key")
 app.add_typer(budgets.app, name="budget")
 app.add_typer(cache.app, name="cache")
 app.add_typer(mode.app, name="mode")
+app.add_typer(foresight.app, name="foresight")
 app.add_typer(requests.app, name="requests")
 app.add_typer(retention.app, name="retention")
 app.add_typer(route.app, name="route")

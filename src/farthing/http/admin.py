@@ -22,7 +22,7 @@ from farthing.types import Request as FarthingRequest
 _ALL_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 _DOORS = (
     "/admin/v1/keys, /admin/v1/budgets, /admin/v1/cache/{flush,explain,verdicts,stats,hits}, /admin/v1/report, /admin/v1/requests, "
-    "/admin/v1/mode, /admin/v1/mode/{pins,history}, /admin/v1/route/explain, "
+    "/admin/v1/mode, /admin/v1/mode/{pins,history}, /admin/v1/route/explain, /admin/v1/foresight/{actions,waste}, "
     "/admin/v1/routers, /admin/v1/routers/{name}/{versions,promote,promoted,outcomes}, /admin/v1/routers/verdicts, "
     "/admin/v1/tenants/{tenant}/retention"
 )
@@ -31,6 +31,7 @@ _METHODS = {
     "/admin/v1/(keys|budgets)/[^/]+": "DELETE",
     "/admin/v1/cache/(flush|explain|verdicts)": "POST",
     "/admin/v1/cache/(stats|hits)": "GET, HEAD",
+    "/admin/v1/foresight/(actions|waste)": "GET, HEAD",
     "/admin/v1/mode": "GET, HEAD, PUT",
     "/admin/v1/mode/history": "GET, HEAD",
     "/admin/v1/mode/pins": "POST",

@@ -66,6 +66,8 @@ _ERRORS = {
     "504": "The provider did not answer in time.",
 }
 
+_CLICK: Json = {"text/plain": {"schema": {"type": "string"}}, "application/json": {"schema": {}}}
+
 
 @cache
 def document() -> bytes:
@@ -90,6 +92,7 @@ def document() -> bytes:
         "/v1/messages": {"post": _anthropic(_operation("Create a message", "MessagesBody", content=chat))},
         "/v1/messages/count_tokens": {"post": _anthropic(_operation("Estimate the tokens of a message", "CountBody"))},
         "/api/v1/generate": {"post": _operation("Generate a text", "GenerateBody", content=chat)},
+        "/edge/{action}": {"get": _operation("Answer a click", path="action", query=["user"], content=_CLICK)},
         "/v1/models": {"get": _operation("List models")},
         "/v1/models/{id}": {"get": _operation("Retrieve a model", path="id")},
         "/admin/v1/keys": {"get": _operation("List keys", query=["tenant"]), "post": _operation("Create a key", "NewKey", status="201")},
@@ -104,6 +107,8 @@ def document() -> bytes:
         "/admin/v1/cache/verdicts": {"post": _operation("Say whether a cached answer was right", "Opinion")},
         "/admin/v1/cache/stats": {"get": _operation("How the caches do")},
         "/admin/v1/cache/hits": {"get": _operation("List the requests that a cached answer went to", query=["tenant", "question"])},
+        "/admin/v1/foresight/actions": {"get": _operation("List the actions and the chances of a click", query=["tenant"])},
+        "/admin/v1/foresight/waste": {"get": _operation("What was computed ahead for nothing", query=["tenant", "week"])},
         "/admin/v1/mode": {
             "get": _operation("Show the modes", query=["scope"]),
             "put": _operation("Set a mode", "NewMode"),

@@ -62,6 +62,9 @@ class InProcessEdge:
         oldest_first = sorted(self._answers, key=lambda place: self._answers[place].made_at)
         return gone + self._drop(oldest_first[: max(len(oldest_first) - max_rows, 0)])
 
+    async def close(self) -> None:
+        """See `ports.EdgeStore.close`."""
+
     def _fresh(self, answer: EdgeAnswer) -> bool:
         return answer.expires_at > self._clock() and self._states.versions(answer.tenant, list(answer.versions)) == answer.versions
 

@@ -30,6 +30,9 @@ class EdgeStore(Protocol):
     async def prune(self, max_rows: int) -> int:
         """Delete what has expired or is stale, and the oldest beyond so many. Returns how many went."""
 
+    async def close(self) -> None:
+        """Let go of connections. They come back with the next use."""
+
 
 class ForesightLog(Protocol):
     """What became of answers that were computed ahead: the counts that click probabilities are learnt from."""

@@ -140,7 +140,7 @@ class PostgresEdge:
         return dead + await self._database.repeat(_PRUNE_OLDEST, {"keep": max_rows}, alone=_PRUNING)
 
     async def close(self) -> None:
-        """Let go of the connection for reads. It comes back with the next one."""
+        """See `ports.EdgeStore.close`."""
         await self.reader.close()
 
 

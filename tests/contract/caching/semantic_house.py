@@ -167,7 +167,21 @@ class SemanticHouse:
         providers = {"p": {"kind": "openai_compatible", "base_url": "http://127.0.0.1:9/v1"}}
         self.settings = Settings.model_validate({"local": {"enabled": False}, "cache": cache, "models": models, "providers": providers})
         world_stores: Any = {"answers": self.world.answers, "questions": self.world.questions, "records": self.world.records}
-        unused = ("keys", "ledger", "budgets", "responses", "retention", "requests", "routers", "outcomes", "config", "spend", "events")
+        unused = (
+            "keys",
+            "ledger",
+            "budgets",
+            "responses",
+            "retention",
+            "requests",
+            "routers",
+            "outcomes",
+            "config",
+            "spend",
+            "events",
+            "edge",
+            "foresight",
+        )
         others: Any = dict.fromkeys(unused)
         stores = Stores(**world_stores, **others, changes=self.world.changes)
         self.caches = Caches(self.settings, stores, embedder, self.world.cipher, shared=True)
