@@ -11,6 +11,7 @@ from farthing.app_caches import Caches
 from farthing.app_catalogue import LOCAL, catalogue_of, embedder_of, models_of, price_questions, providers_of
 from farthing.app_events import Events
 from farthing.app_foresight import Foresight
+from farthing.app_forgetting import Memories
 from farthing.app_learning import Learning
 from farthing.app_modes import Modes
 from farthing.app_routing import Routing, router_names
@@ -37,6 +38,7 @@ from farthing.http.edge import EdgeDoor
 from farthing.http.generate import GenerateDoors
 from farthing.http.generate_socket import GenerateSocket
 from farthing.http.health import HealthDoors, State
+from farthing.http.memory import PREFIX as MEMORY
 from farthing.http.messages import MessagesDoors
 from farthing.http.messages_answer import refusal as anthropic_refusal
 from farthing.http.openai import OpenAIDoors
@@ -107,7 +109,7 @@ class Farthing:
         self._learning = Learning(settings, stores, self._embedder, self._catalogue)
         self._modes = Modes(settings, stores, self._catalogue, runtime.worker)
         self._routing = Routing(settings, self._catalogue, self._learning.learned, self._modes.of)
-        self._foresight = Foresight(settings, stores, self._catalogue, self._routing.routers.admit)
+        self._foresight = Foresight(settings, stores, self._catalogue, self._routing.routers.admit, stores.facts.profile)
         hearers = Hearers(foresee=self._foresight.hearer)
         self._events = Events(settings, stores, hearers, handles=runtime.handles, touches=self._foresight.touches)
         self._journal = Journal(
@@ -130,6 +132,7 @@ class Farthing:
         keyed = settings.retention.encryption_key is not None
         semantic = self._embedder if settings.cache.semantic.enabled else None
         self._caches = Caches(settings, stores, semantic, cipher, shared=keyed)
+        self._memories = Memories(settings, stores, self._caches)
         self._conversations = Conversations(stores.responses, cipher, settings.responses)
         self._sealing = Sealing(cipher, settings.retention.max_bytes)
         self._transcripts = TranscriptWriter(stores.retention, self._sealing, settings.retention)
@@ -233,16 +236,7 @@ class Farthing:
         stores = self._stores
         keys = KeyDoors(stores.keys, self._ring, stores.budgets, known, settings.server)
         budgets = BudgetDoors(stores.budgets, stores.keys, settings.server)
-        retention = RetentionDoors(
-            stores.retention,
-            stores.responses,
-            stores.answers,
-            self._caches.questions,
-            stores.records,
-            stores.outcomes,
-            settings.retention,
-            settings.server,
-        )
+        retention = RetentionDoors(stores.retention, self._memories.forgetting, settings.retention, settings.server)
         requests = RequestDoors(stores.requests, stores.retention, self._sealing.open)
         caches = CacheDoors(
             self._caches.control, self._routing.routers.admit, partial(_chat_models, catalogue), prompts.put, settings.server
@@ -279,6 +273,7 @@ class Farthing:
         prefixes = {
             "/v1/models/": Opening(door=openai.models, methods=_GET),
             "/v1/responses/": Opening(door=responses.below, methods=_ANY),
+            MEMORY: Opening(door=self._memories.doors.below, methods=_ANY),
             "/v1/messages/": Opening(door=messages.unknown, methods=_ANY, refusal=anthropic_refusal),
             "/edge/": Opening(door=edge.get, methods=_GET, spends=True),
             "/admin/v1/": Opening(door=door(admin.application()), methods=_ANY, needs_admin=True),
@@ -370,6 +365,7 @@ class Farthing:
         start("retention", self._policies.run)
         start("transcripts", self._transcripts.run)
         start("old transcripts", self._transcripts.prune)
+        self._memories.start(self._background)
         start("metrics", partial(self._metrics.run, self._metrics_dir / f"metrics-{self._runtime.worker}.json", _METRICS_EVERY_S))
         if self._settings.telemetry.cloudwatch.mode != "off":
             start("CloudWatch", self._cloudwatch.run)

@@ -11,6 +11,7 @@ from farthing.cli import (
     cache,
     foresight,
     keys,
+    memory,
     mode,
     models,
     reload,
@@ -41,6 +42,7 @@ app.command(name="models")(models.models)
 app.add_typer(keys.app, name="key")
 app.add_typer(budgets.app, name="budget")
 app.add_typer(cache.app, name="cache")
+app.add_typer(memory.app, name="memory")
 app.add_typer(mode.app, name="mode")
 app.add_typer(foresight.app, name="foresight")
 app.add_typer(requests.app, name="requests")

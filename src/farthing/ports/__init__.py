@@ -2,10 +2,11 @@
 
 from farthing.ports.caching import EVERYTHING, AnswerStore, CacheControl, CacheRecords, QuestionIndex, QuestionStore
 from farthing.ports.events import EventBus, Publisher
+from farthing.ports.extraction import ReadingStore, SightingStore
 from farthing.ports.feedback import FeedbackStore
 from farthing.ports.foresight import EdgeStore, ForesightLog
 from farthing.ports.jobs import Held, JobStore
-from farthing.ports.memory import FactStore, Personal, TurnStore
+from farthing.ports.memory import FactStore, Forgetter, Personal, ReceiptStore, TurnStore
 from farthing.ports.models import Call, Embedder, Encoded, Provider, Signer
 from farthing.ports.modes import ConfigStore, SpendLog
 from farthing.ports.money import BudgetStore, KeyStore, Ledger, LedgerStore, Meter, Purse, ReportBy, RequestRecords, Reservation
@@ -31,6 +32,7 @@ __all__ = [
     "FactStore",
     "FeedbackStore",
     "ForesightLog",
+    "Forgetter",
     "Held",
     "JobStore",
     "KeyStore",
@@ -44,6 +46,8 @@ __all__ = [
     "Purse",
     "QuestionIndex",
     "QuestionStore",
+    "ReadingStore",
+    "ReceiptStore",
     "ReportBy",
     "RequestRecords",
     "Reservation",
@@ -51,6 +55,7 @@ __all__ = [
     "RetentionStore",
     "RouteExplainer",
     "RouterStore",
+    "SightingStore",
     "Signer",
     "SpendLog",
     "TurnStore",

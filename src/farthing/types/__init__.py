@@ -18,6 +18,7 @@ from farthing.types.caching import (
 )
 from farthing.types.callers import ANONYMOUS, KeyRecord, Limits, Principal, Quota
 from farthing.types.events import Backlog, DeadLetter, Delivery, Event, Per, Subscription
+from farthing.types.extraction import Allowance, Sighting, event_digest, event_name
 from farthing.types.feedback import Feedback
 from farthing.types.foresight import ActionCounts, Click, EdgeAnswer, Foreseen, WasteReport
 from farthing.types.jobs import (
@@ -38,7 +39,7 @@ from farthing.types.jobs import (
     Run,
     RunState,
 )
-from farthing.types.memory import Fact, NewFact, Profile, Turn
+from farthing.types.memory import Fact, NewFact, Profile, Receipt, Turn, subject_of
 from farthing.types.modes import DEEP, TOTAL, Document, Mode, ModeEntry, ModeState, SpendRow, scopes_of
 from farthing.types.money import HEDGE_LOST, Attempt, LedgerEntry, Price, Report, Totals, Usage
 from farthing.types.prompts import Prompt
@@ -58,6 +59,7 @@ __all__ = [
     "MOST_WIDE",
     "TOTAL",
     "ActionCounts",
+    "Allowance",
     "Answer",
     "Attempt",
     "Backlog",
@@ -107,6 +109,7 @@ __all__ = [
     "Question",
     "QuestionsGone",
     "Quota",
+    "Receipt",
     "Report",
     "Request",
     "RetentionPolicy",
@@ -114,6 +117,7 @@ __all__ = [
     "Run",
     "RunState",
     "ServedHit",
+    "Sighting",
     "Source",
     "SpendRow",
     "StoredAnswer",
@@ -127,10 +131,13 @@ __all__ = [
     "VerdictBy",
     "WasteReport",
     "dollars",
+    "event_digest",
+    "event_name",
     "new_id",
     "promotion_trail",
     "question_worth",
     "scopes_of",
+    "subject_of",
     "supersedes",
     "time_of",
     "utc_now",

@@ -75,6 +75,7 @@ CREATE TABLE farthing.ledger (
   error text,
   worker text,
   checks text,
+  memory text,
   -- A billion dollars an entry: what is above it is a mistake, and would in time overflow the sums of its day.
   CONSTRAINT ledger_money_is_plausible CHECK (
     cost_microusd BETWEEN 0 AND 1000000000000000
@@ -113,10 +114,12 @@ CREATE TABLE farthing.answers (
   created_at timestamptz NOT NULL,
   expires_at timestamptz NOT NULL,
   tags text[] NOT NULL DEFAULT '{}',
+  user_id text, -- on whose behalf the answer was made, where that is known: it may say something of him
   PRIMARY KEY (tenant, key)
 );
 CREATE INDEX answers_created_at ON farthing.answers (created_at);
 CREATE INDEX answers_expires_at ON farthing.answers (expires_at);
+CREATE INDEX answers_user_id ON farthing.answers (tenant, user_id) WHERE user_id IS NOT NULL;
 
 CREATE TABLE farthing.budgets (
   id uuid PRIMARY KEY,
@@ -163,6 +166,24 @@ CREATE TABLE farthing.responses (
 );
 CREATE INDEX responses_expires_at ON farthing.responses (expires_at);
 CREATE INDEX responses_user_id ON farthing.responses (tenant, user_id) WHERE user_id IS NOT NULL;
+
+-- user_id: empty for a conversation that is the tenant's.
+CREATE TABLE farthing.turns (
+  id uuid NOT NULL,
+  tenant text NOT NULL,
+  user_id text NOT NULL,
+  conversation text COLLATE "C" NOT NULL CHECK (octet_length(conversation) <= 1024),
+  number integer NOT NULL,
+  role text NOT NULL,
+  payload bytea NOT NULL CHECK (octet_length(payload) <= 1048576),
+  vector bytea CHECK (octet_length(vector) <= 65536),
+  embedder text,
+  at timestamptz NOT NULL,
+  PRIMARY KEY (tenant, id),
+  UNIQUE (tenant, user_id, conversation, number)
+);
+CREATE INDEX turns_user_id ON farthing.turns (tenant, user_id, at, number);
+CREATE INDEX turns_at ON farthing.turns (at);
 
 CREATE TABLE farthing.retention (
   tenant text PRIMARY KEY,
@@ -474,6 +495,50 @@ CREATE UNLOGGED TABLE farthing.pgqueuer_log (
   aggregated boolean DEFAULT false
 );
 
+CREATE TABLE farthing.facts (
+  tenant text NOT NULL,
+  user_id text NOT NULL,
+  id uuid NOT NULL,
+  key text COLLATE "C" NOT NULL,
+  value jsonb NOT NULL,
+  multi boolean NOT NULL,
+  confidence double precision NOT NULL,
+  sources text[] NOT NULL,
+  by text NOT NULL,
+  valid_from timestamptz NOT NULL,
+  valid_to timestamptz,
+  known_from timestamptz NOT NULL,
+  known_to timestamptz,
+  confirmed_at timestamptz,
+  expires_at timestamptz,
+  ended_by text,
+  PRIMARY KEY (tenant, user_id, id)
+);
+CREATE INDEX facts_key ON farthing.facts (tenant, user_id, key, known_from);
+CREATE INDEX facts_expires_at ON farthing.facts (expires_at) WHERE expires_at IS NOT NULL;
+CREATE INDEX facts_ended ON farthing.facts (known_from) WHERE valid_to IS NOT NULL OR known_to IS NOT NULL;
+
+-- What holds of a user now, so that it is read at once. The same facts are in farthing.facts.
+CREATE TABLE farthing.profiles (
+  tenant text NOT NULL,
+  user_id text NOT NULL,
+  version bigint NOT NULL,
+  facts jsonb NOT NULL,
+  PRIMARY KEY (tenant, user_id)
+) WITH (fillfactor = 80);
+
+-- Proof that a user, or (subject NULL) a tenant, was forgotten. subject: the SHA-256 of tenant and user; a receipt names nobody.
+CREATE TABLE farthing.receipts (
+  tenant text NOT NULL,
+  id uuid NOT NULL,
+  subject bytea CHECK (octet_length(subject) = 32),
+  at timestamptz NOT NULL,
+  by text NOT NULL,
+  complete boolean NOT NULL,
+  places jsonb NOT NULL,
+  PRIMARY KEY (tenant, id)
+);
+
 -- Foresight: answers ready before the click, and what became of them.
 CREATE TABLE farthing.edge_answers (
   tenant text NOT NULL,
@@ -594,6 +659,12 @@ CREATE POLICY one_tenant ON farthing.transcripts TO farthing_app
   USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
 CREATE POLICY all_tenants ON farthing.transcripts TO farthing_service USING (true) WITH CHECK (true);
 
+ALTER TABLE farthing.turns ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.turns FORCE ROW LEVEL SECURITY;
+CREATE POLICY one_tenant ON farthing.turns TO farthing_app
+  USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
+CREATE POLICY all_tenants ON farthing.turns TO farthing_service USING (true) WITH CHECK (true);
+
 ALTER TABLE farthing.erasures ENABLE ROW LEVEL SECURITY;
 ALTER TABLE farthing.erasures FORCE ROW LEVEL SECURITY;
 CREATE POLICY one_tenant ON farthing.erasures TO farthing_app
@@ -702,6 +773,96 @@ CREATE POLICY all_tenants ON farthing.pgqueuer TO farthing_service USING (true) 
 ALTER TABLE farthing.pgqueuer_log ENABLE ROW LEVEL SECURITY;
 ALTER TABLE farthing.pgqueuer_log FORCE ROW LEVEL SECURITY;
 CREATE POLICY all_tenants ON farthing.pgqueuer_log TO farthing_service USING (true) WITH CHECK (true);
+ALTER TABLE farthing.facts ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.facts FORCE ROW LEVEL SECURITY;
+CREATE POLICY one_tenant ON farthing.facts TO farthing_app
+  USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
+CREATE POLICY all_tenants ON farthing.facts TO farthing_service USING (true) WITH CHECK (true);
+
+ALTER TABLE farthing.profiles ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.profiles FORCE ROW LEVEL SECURITY;
+CREATE POLICY one_tenant ON farthing.profiles TO farthing_app
+  USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
+CREATE POLICY all_tenants ON farthing.profiles TO farthing_service USING (true) WITH CHECK (true);
+
+ALTER TABLE farthing.receipts ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.receipts FORCE ROW LEVEL SECURITY;
+CREATE POLICY one_tenant ON farthing.receipts TO farthing_app
+  USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
+CREATE POLICY all_tenants ON farthing.receipts TO farthing_service USING (true) WITH CHECK (true);
+
+-- A tenant's own connection only reads. What is written is written by the service role, in batches over many tenants.
+GRANT USAGE ON SCHEMA farthing TO farthing_app, farthing_service;
+GRANT SELECT ON farthing.keys, farthing.ledger, farthing.ledger_daily, farthing.answers TO farthing_app;
+GRANT SELECT, INSERT, UPDATE ON farthing.keys, farthing.ledger_daily TO farthing_service;
+GRANT SELECT, INSERT ON farthing.ledger TO farthing_service;
+GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.answers TO farthing_service;
+GRANT SELECT ON farthing.budgets TO farthing_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.budgets, farthing.budget_spend, farthing.budget_leases TO farthing_service;
+GRANT SELECT ON farthing.responses TO farthing_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.responses TO farthing_service;
+GRANT SELECT ON farthing.retention, farthing.transcripts, farthing.erasures TO farthing_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.retention, farthing.transcripts, farthing.erasures TO farthing_service;
+GRANT SELECT ON farthing.questions, farthing.cache_hits, farthing.cache_verdicts TO farthing_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.questions, farthing.cache_hits, farthing.cache_verdicts TO farthing_service;
+GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.config, farthing.config_history TO farthing_service;
+GRANT SELECT ON farthing.turns TO farthing_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.turns TO farthing_service;
+GRANT SELECT ON farthing.outcomes TO farthing_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.routers, farthing.router_promotions, farthing.outcomes TO farthing_service;
+
+-- What rules count: events of a user, by the time at which they happened.
+CREATE TABLE farthing.memory_sightings (
+  tenant text NOT NULL,
+  user_id text NOT NULL,
+  rule text COLLATE "C" NOT NULL,
+  event text COLLATE "C" NOT NULL,
+  alike bytea NOT NULL CHECK (octet_length(alike) = 32),
+  at timestamptz NOT NULL,
+  arrived timestamptz NOT NULL,
+  PRIMARY KEY (tenant, user_id, rule, event)
+);
+CREATE INDEX memory_sightings_alike ON farthing.memory_sightings (tenant, user_id, rule, alike, at, event);
+CREATE INDEX memory_sightings_at ON farthing.memory_sightings (at);
+
+-- Events that a model has read: the SHA-256 of what they are called.
+CREATE TABLE farthing.memory_read (
+  tenant text NOT NULL,
+  user_id text NOT NULL,
+  event bytea NOT NULL CHECK (octet_length(event) = 32),
+  at timestamptz NOT NULL,
+  PRIMARY KEY (tenant, user_id, event)
+);
+CREATE INDEX memory_read_at ON farthing.memory_read (at);
+
+-- What that has cost, questions under way included. user_id '': all of the tenant.
+CREATE TABLE farthing.memory_spend (
+  tenant text NOT NULL,
+  day date NOT NULL,
+  user_id text NOT NULL,
+  microusd bigint NOT NULL,
+  calls bigint NOT NULL,
+  PRIMARY KEY (tenant, day, user_id)
+);
+CREATE INDEX memory_spend_day ON farthing.memory_spend (day);
+
+ALTER TABLE farthing.memory_sightings ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.memory_sightings FORCE ROW LEVEL SECURITY;
+CREATE POLICY one_tenant ON farthing.memory_sightings TO farthing_app
+  USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
+CREATE POLICY all_tenants ON farthing.memory_sightings TO farthing_service USING (true) WITH CHECK (true);
+
+ALTER TABLE farthing.memory_read ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.memory_read FORCE ROW LEVEL SECURITY;
+CREATE POLICY one_tenant ON farthing.memory_read TO farthing_app
+  USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
+CREATE POLICY all_tenants ON farthing.memory_read TO farthing_service USING (true) WITH CHECK (true);
+
+ALTER TABLE farthing.memory_spend ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.memory_spend FORCE ROW LEVEL SECURITY;
+CREATE POLICY one_tenant ON farthing.memory_spend TO farthing_app
+  USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
+CREATE POLICY all_tenants ON farthing.memory_spend TO farthing_service USING (true) WITH CHECK (true);
 
 ALTER TABLE farthing.edge_answers ENABLE ROW LEVEL SECURITY;
 ALTER TABLE farthing.edge_answers FORCE ROW LEVEL SECURITY;
@@ -727,23 +888,8 @@ CREATE POLICY one_tenant ON farthing.foresight_reports TO farthing_app
   USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
 CREATE POLICY all_tenants ON farthing.foresight_reports TO farthing_service USING (true) WITH CHECK (true);
 
--- A tenant's own connection only reads. What is written is written by the service role, in batches over many tenants.
-GRANT USAGE ON SCHEMA farthing TO farthing_app, farthing_service;
-GRANT SELECT ON farthing.keys, farthing.ledger, farthing.ledger_daily, farthing.answers TO farthing_app;
-GRANT SELECT, INSERT, UPDATE ON farthing.keys, farthing.ledger_daily TO farthing_service;
-GRANT SELECT, INSERT ON farthing.ledger TO farthing_service;
-GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.answers TO farthing_service;
-GRANT SELECT ON farthing.budgets TO farthing_app;
-GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.budgets, farthing.budget_spend, farthing.budget_leases TO farthing_service;
-GRANT SELECT ON farthing.responses TO farthing_app;
-GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.responses TO farthing_service;
-GRANT SELECT ON farthing.retention, farthing.transcripts, farthing.erasures TO farthing_app;
-GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.retention, farthing.transcripts, farthing.erasures TO farthing_service;
-GRANT SELECT ON farthing.questions, farthing.cache_hits, farthing.cache_verdicts TO farthing_app;
-GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.questions, farthing.cache_hits, farthing.cache_verdicts TO farthing_service;
-GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.config, farthing.config_history TO farthing_service;
-GRANT SELECT ON farthing.outcomes TO farthing_app;
-GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.routers, farthing.router_promotions, farthing.outcomes TO farthing_service;
+GRANT SELECT ON farthing.memory_sightings, farthing.memory_read, farthing.memory_spend TO farthing_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.memory_sightings, farthing.memory_read, farthing.memory_spend TO farthing_service;
 GRANT SELECT ON farthing.events, farthing.event_names, farthing.event_deliveries, farthing.event_lanes, farthing.event_dead_letters,
   farthing.state_versions TO farthing_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.events, farthing.event_names, farthing.event_subscriptions, farthing.event_deliveries,
@@ -751,6 +897,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.events, farthing.event_names, f
 GRANT SELECT ON farthing.runs, farthing.items TO farthing_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.runs, farthing.items, farthing.schedules, farthing.pgqueuer, farthing.pgqueuer_log TO farthing_service;
 GRANT USAGE, SELECT ON SEQUENCE farthing.pgqueuer_id_seq TO farthing_service;
+GRANT SELECT ON farthing.facts, farthing.profiles, farthing.receipts TO farthing_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.facts, farthing.profiles, farthing.receipts TO farthing_service;
 GRANT SELECT ON farthing.edge_answers, farthing.foreseen, farthing.foresight_counts, farthing.foresight_reports TO farthing_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.edge_answers, farthing.foreseen, farthing.foresight_counts, farthing.foresight_reports
   TO farthing_service;
