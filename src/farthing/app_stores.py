@@ -17,9 +17,11 @@ from farthing.ports import (
     CacheRecords,
     Changes,
     ConfigStore,
+    EdgeStore,
     EventBus,
     FactStore,
     FeedbackStore,
+    ForesightLog,
     JobStore,
     KeyStore,
     LedgerStore,
@@ -40,10 +42,12 @@ from farthing.postgres.budgets import PostgresBudgets
 from farthing.postgres.cache_records import PostgresCacheRecords
 from farthing.postgres.changes import PostgresChanges
 from farthing.postgres.config import PostgresConfig
+from farthing.postgres.edge import PostgresEdge
 from farthing.postgres.events import PostgresEvents
 from farthing.postgres.events_storing import append
 from farthing.postgres.facts import PostgresFacts
 from farthing.postgres.feedback import PostgresFeedback
+from farthing.postgres.foresight_log import PostgresForesightLog
 from farthing.postgres.jobs import PostgresJobs
 from farthing.postgres.keys import PostgresKeys
 from farthing.postgres.ledger import PostgresLedger
@@ -80,6 +84,8 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     sightings: SightingStore
     outcomes: OutcomeStore
     events: EventBus
+    edge: EdgeStore
+    foresight: ForesightLog
     facts: FactStore
     receipts: ReceiptStore
     jobs: JobStore
@@ -114,6 +120,8 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         sightings=PostgresSightings(database),
         outcomes=PostgresOutcomes(database),
         events=PostgresEvents(database, max_backlog=settings.events.max_backlog),
+        edge=PostgresEdge(database, url, connect_timeout_s=settings.database.connect_timeout_s),
+        foresight=PostgresForesightLog(database),
         receipts=PostgresReceipts(database),
         jobs=PostgresJobs(database, lease_s=settings.jobs.lease_s),
         facts=_facts(settings, database),
