@@ -9,6 +9,8 @@ from functools import partial
 
 from farthing.app_caches import Caches
 from farthing.app_catalogue import LOCAL, catalogue_of, embedder_of, models_of, price_questions, providers_of
+from farthing.app_events import Events
+from farthing.app_forgetting import Memories
 from farthing.app_learning import Learning
 from farthing.app_modes import Modes
 from farthing.app_routing import Routing, router_names
@@ -18,7 +20,7 @@ from farthing.background import Background
 from farthing.budgets import Budget
 from farthing.cipher import Cipher, open_cipher
 from farthing.errors import BudgetExceeded, FarthingError
-from farthing.flow import Parts, errand_flow, request_flow
+from farthing.flow import Hearers, Parts, errand_flow, request_flow
 from farthing.http.admin import AdminDoors, door
 from farthing.http.admin_budgets import BudgetDoors
 from farthing.http.admin_cache import CacheDoors
@@ -33,6 +35,7 @@ from farthing.http.completions.doors import CompletionsDoor
 from farthing.http.generate import GenerateDoors
 from farthing.http.generate_socket import GenerateSocket
 from farthing.http.health import HealthDoors, State
+from farthing.http.memory import PREFIX as MEMORY
 from farthing.http.messages import MessagesDoors
 from farthing.http.messages_answer import refusal as anthropic_refusal
 from farthing.http.openai import OpenAIDoors
@@ -103,6 +106,7 @@ class Farthing:
         self._learning = Learning(settings, stores, self._embedder, self._catalogue)
         self._modes = Modes(settings, stores, self._catalogue, runtime.worker)
         self._routing = Routing(settings, self._catalogue, self._learning.learned, self._modes.of)
+        self._events = Events(settings, stores, Hearers(), handles=runtime.handles)
         self._journal = Journal(
             settings.data / "ledger",
             segment_bytes=settings.ledger.segment_bytes,
@@ -123,6 +127,7 @@ class Farthing:
         keyed = settings.retention.encryption_key is not None
         semantic = self._embedder if settings.cache.semantic.enabled else None
         self._caches = Caches(settings, stores, semantic, cipher, shared=keyed)
+        self._memories = Memories(settings, stores, self._caches)
         self._conversations = Conversations(stores.responses, cipher, settings.responses)
         self._sealing = Sealing(cipher, settings.retention.max_bytes)
         self._transcripts = TranscriptWriter(stores.retention, self._sealing, settings.retention)
@@ -131,7 +136,8 @@ class Farthing:
         )
         bounds = settings.limits
         rules = LimitRules(bounds)
-        table = LimitTable(settings.data / "run", rows=bounds.max_keys, columns=columns_for(settings.server.workers))
+        columns = columns_for(settings.server.workers + settings.jobs.workers)
+        table = LimitTable(settings.data / "run", rows=bounds.max_keys, columns=columns)
         self._limits = KeyLimits(table, max_wait_s=bounds.max_wait_s)
         self._admission = Admission(rules, self._limits, max_wait_s=bounds.max_wait_s, max_queue=bounds.max_queue)
         self._calls = ModelCalls(most=bounds.max_calls, max_queue=bounds.max_queued_calls, max_wait_s=bounds.max_wait_s)
@@ -183,7 +189,8 @@ class Farthing:
             "routers": lambda _: self._learning.heard(),
             "config": partial(self._modes.heard, "config"),
             "spend": partial(self._modes.heard, "spend"),
-            **dict.fromkeys(("events", "facts", "states", "jobs"), _unheard),
+            "events": self._events.heard,
+            **dict.fromkeys(("facts", "states", "jobs"), _unheard),
         }
 
     def _gateway(self) -> Gateway:
@@ -221,16 +228,7 @@ class Farthing:
         stores = self._stores
         keys = KeyDoors(stores.keys, self._ring, stores.budgets, known, settings.server)
         budgets = BudgetDoors(stores.budgets, stores.keys, settings.server)
-        retention = RetentionDoors(
-            stores.retention,
-            stores.responses,
-            stores.answers,
-            self._caches.questions,
-            stores.records,
-            stores.outcomes,
-            settings.retention,
-            settings.server,
-        )
+        retention = RetentionDoors(stores.retention, self._memories.forgetting, settings.retention, settings.server)
         requests = RequestDoors(stores.requests, stores.retention, self._sealing.open)
         caches = CacheDoors(
             self._caches.control, self._routing.routers.admit, partial(_chat_models, catalogue), prompts.put, settings.server
@@ -267,6 +265,7 @@ class Farthing:
         prefixes = {
             "/v1/models/": Opening(door=openai.models, methods=_GET),
             "/v1/responses/": Opening(door=responses.below, methods=_ANY),
+            MEMORY: Opening(door=self._memories.doors.below, methods=_ANY),
             "/v1/messages/": Opening(door=messages.unknown, methods=_ANY, refusal=anthropic_refusal),
             "/admin/v1/": Opening(door=door(admin.application()), methods=_ANY, needs_admin=True),
         }
@@ -295,6 +294,7 @@ class Farthing:
         self._routing.register(self._metrics)
         self._learning.register(self._metrics)
         self._modes.register(self._metrics)
+        self._events.register(self._metrics)
         gauge(names.RESPONSES_PENDING, "Turns of conversations that the store does not have yet.", lambda: self._conversations.pending)
         counter(names.RESPONSES_DROPPED, "Turns of conversations that were lost.", lambda: self._conversations.dropped)
         gauge(names.RETENTION_PENDING, "Transcripts that the store does not have yet.", lambda: len(self._transcripts))
@@ -339,6 +339,7 @@ class Farthing:
         self._caches.start(self._background)
         self._routing.start()
         self._learning.start(self._background)
+        self._events.start(self._background)
         await self._modes.start(self._background, lambda: self._ring.loaded)
         start("changes", self._listen)
         start("ledger", self._pump.run)
@@ -353,6 +354,7 @@ class Farthing:
         start("retention", self._policies.run)
         start("transcripts", self._transcripts.run)
         start("old transcripts", self._transcripts.prune)
+        self._memories.start(self._background)
         start("metrics", partial(self._metrics.run, self._metrics_dir / f"metrics-{self._runtime.worker}.json", _METRICS_EVERY_S))
         if self._settings.telemetry.cloudwatch.mode != "off":
             start("CloudWatch", self._cloudwatch.run)
@@ -404,6 +406,7 @@ class Farthing:
     async def stop(self) -> None:
         """Stop the background work, write what is left, and let go of everything."""
         await self._background.stop()
+        await self._events.drain()
         await self._routing.aclose()
         await self._caches.aclose()
         await self._ring.close()
@@ -414,6 +417,7 @@ class Farthing:
                 await self._leases.release()
                 await self._caches.drain()
                 await self._learning.book.drain()
+                await self._events.publisher.flush()
                 await self._conversations.drain()
                 await self._transcripts.drain()
         except (FarthingError, TimeoutError):

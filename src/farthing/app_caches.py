@@ -68,11 +68,12 @@ class Caches:
     @property
     def asked(self) -> bool:
         """Whether the stores have said what they have, or have had their time to."""
-        return self.shared.asked and (self._semantics is None or self._semantics.asked)
+        return (self.exact is None or self.shared.asked) and (self._semantics is None or self._semantics.asked)
 
     def start(self, background: Background) -> None:
         """Begin the background work."""
-        background.start("known answers", partial(self.shared.keep_up, self._refresh_s))
+        if self.exact is not None:
+            background.start("known answers", partial(self.shared.keep_up, self._refresh_s))
         background.start("answers", self.shared.run)
         if self._semantics is not None:
             self._semantics.start(background)

@@ -8,6 +8,7 @@ import msgspec
 
 from farthing.aws.appconfig import AppConfig
 from farthing.errors import SettingsError
+from farthing.facts import Most
 from farthing.inprocess.config_file import FileConfig
 from farthing.ports import (
     AnswerStore,
@@ -15,14 +16,19 @@ from farthing.ports import (
     CacheRecords,
     Changes,
     ConfigStore,
+    EventBus,
+    FactStore,
     KeyStore,
     LedgerStore,
     OutcomeStore,
     QuestionStore,
+    ReadingStore,
+    ReceiptStore,
     RequestRecords,
     ResponseStore,
     RetentionStore,
     RouterStore,
+    SightingStore,
     SpendLog,
 )
 from farthing.postgres.answers import PostgresAnswers
@@ -30,15 +36,20 @@ from farthing.postgres.budgets import PostgresBudgets
 from farthing.postgres.cache_records import PostgresCacheRecords
 from farthing.postgres.changes import PostgresChanges
 from farthing.postgres.config import PostgresConfig
+from farthing.postgres.events import PostgresEvents
+from farthing.postgres.facts import PostgresFacts
 from farthing.postgres.keys import PostgresKeys
 from farthing.postgres.ledger import PostgresLedger
 from farthing.postgres.outcomes import PostgresOutcomes
 from farthing.postgres.pool import Database
 from farthing.postgres.questions import PostgresQuestions
+from farthing.postgres.readings import PostgresReadings
+from farthing.postgres.receipts import PostgresReceipts
 from farthing.postgres.requests import PostgresRequests
 from farthing.postgres.responses import PostgresResponses
 from farthing.postgres.retention import PostgresRetention
 from farthing.postgres.routers import PostgresRouters
+from farthing.postgres.sightings import PostgresSightings
 from farthing.postgres.spend_log import PostgresSpendLog
 from farthing.settings import Settings
 
@@ -51,12 +62,17 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     budgets: BudgetStore
     answers: AnswerStore
     questions: QuestionStore
+    readings: ReadingStore
     records: CacheRecords
     responses: ResponseStore
     retention: RetentionStore
     requests: RequestRecords
     routers: RouterStore
+    sightings: SightingStore
     outcomes: OutcomeStore
+    events: EventBus
+    facts: FactStore
+    receipts: ReceiptStore
     changes: Changes | None
     config: ConfigStore
     spend: SpendLog
@@ -77,12 +93,17 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         budgets=PostgresBudgets(database),
         answers=PostgresAnswers(database),
         questions=PostgresQuestions(database),
+        readings=PostgresReadings(database),
         records=PostgresCacheRecords(database),
         responses=PostgresResponses(database),
         retention=PostgresRetention(database),
         requests=PostgresRequests(database),
         routers=PostgresRouters(database),
+        sightings=PostgresSightings(database),
         outcomes=PostgresOutcomes(database),
+        events=PostgresEvents(database, max_backlog=settings.events.max_backlog),
+        receipts=PostgresReceipts(database),
+        facts=PostgresFacts(database, most=Most(facts=settings.memory.max_facts)),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
         config=_config(settings, database),
         spend=PostgresSpendLog(database),

@@ -68,11 +68,16 @@ def errand_flow(parts: Parts) -> Next:
 class Hearers(msgspec.Struct, frozen=True, kw_only=True):
     """The handlers of events, built by `app`. One that the settings turn off is None."""
 
+    observe: Handler | None = None
     extract: Handler | None = None
     foresee: Handler | None = None
 
 
 def event_flow(hearers: Hearers) -> list[Handler]:
-    """Who hears of events: `extract` reads facts about users from what they do, `foresee` computes the answers that they will ask for."""
-    handlers = [hearers.extract, hearers.foresee]
+    """Who hears of events.
+
+    `observe` makes facts about users of what they do, by rules. `extract` has a model read what the rules leave, after a while and batched.
+    `foresee` computes the answers that they will ask for.
+    """
+    handlers = [hearers.observe, hearers.extract, hearers.foresee]
     return [handler for handler in handlers if handler is not None]

@@ -19,10 +19,15 @@ class LocalEndpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Runtime(msgspec.Struct, frozen=True, kw_only=True):
-    """Who the worker is, and where the engines are that the supervisor keeps."""
+    """Who the worker is, and where the engines are that the supervisor keeps.
+
+    `handles`: it also does what no request waits for: handlers of events, items of jobs, schedules. Background processes do; gateway
+    workers only where there are none.
+    """
 
     worker: str
     database_url: str
+    handles: bool = True
     local: LocalEndpoint | None = None
 
 
@@ -30,8 +35,9 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     """The line: the text of the settings file, what lies over it, and the runtime. The supervisor fills in the others for each worker.
 
     The text and not the path: a worker that is started again works by the settings that were accepted, whatever the file says by then.
-    `socket` and `ready` are file descriptors: where to listen, and where to write a byte once requests can be answered. The worker takes
-    no connection before that, for `hold_s` seconds at most. `secrets` is what the text's references to files and vaults stand for.
+    `socket` and `ready` are file descriptors: where to listen (a background process does not), and where to write a byte once requests
+    can be answered. The worker takes no connection before that, for `hold_s` seconds at most. `secrets` is what the text's references to
+    files and vaults stand for.
     """
 
     settings: str | None

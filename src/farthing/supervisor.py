@@ -1,7 +1,8 @@
 """`farthing up`: one process that keeps the others alive.
 
-It holds the listening socket, the embedded PostgreSQL and the local chat model, and starts N gateway workers that share the socket. What
-dies is started again. SIGHUP reloads the settings. SIGTERM and SIGINT drain the workers and stop the engines; the exit status is then 0.
+It holds the listening socket, the embedded PostgreSQL and the local chat model, and starts N gateway workers that share the socket, and
+the background processes behind them. What dies is started again. SIGHUP reloads the settings. SIGTERM and SIGINT drain the workers and
+stop the engines; the exit status is then 0. `farthing worker` is the same without a socket: background processes alone.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ _SPARE_CONNECTIONS = 8
 class Supervisor:
     """`on_ready(url, key)` is called once, when requests can be answered; `key` is the admin key if this start made it, else None.
 
-    `secrets` is what references in the settings file stood for (`Secrets.found`).
+    `secrets` is what references in the settings file stood for (`Secrets.found`). Without `doors` it is background processes alone: they
+    share nothing with other hosts but the database at `database.url`, and `url` is then "" and `key` None.
     """
 
     def __init__(
@@ -48,18 +50,21 @@ class Supervisor:
         overrides: dict[str, Any],
         on_ready: Callable[[str, str | None], None],
         secrets: dict[str, str] | None = None,
+        *,
+        doors: bool = True,
     ) -> None:
         self._settings = settings
         self._settings_path = settings_path
         self._overrides = overrides
         self._secrets = secrets or {}
         self._on_ready = on_ready
+        self._doors = doors
         self._stopping = asyncio.Event()
         self._asked_to_reload = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._fleet: Fleet | None = None
         self._chat: ChatServer | None = None
-        self._database = HomeDatabase(settings, settings.data / "snapshot")
+        self._database = HomeDatabase(settings, settings.data / "snapshot", with_key=doors)
 
     async def run(self) -> None:
         """Start everything, keep it alive, and stop it on a signal. Raises `FarthingError` when it cannot start."""
@@ -68,18 +73,19 @@ class Supervisor:
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._asked_to_reload.set)
         lock = _lock(self._settings.data)
-        listener = _listen(self._settings.server.host, self._settings.server.port)
+        listener = _listen(self._settings.server.host, self._settings.server.port) if self._doors else None
         try:
             await self._start(listener)
             await self._stopping.wait()
         except OSError as error:  # a full disk, most likely, or no more processes
             raise SettingsError(f"Farthing cannot start on the data folder {self._settings.data}: {error.strerror or error}") from error
         finally:
-            listener.close()  # the workers close theirs: who comes now is refused, not kept waiting
+            if listener is not None:
+                listener.close()  # the workers close theirs: who comes now is refused, not kept waiting
             await self._stop()
             lock.close()
 
-    async def _start(self, listener: socket.socket) -> None:
+    async def _start(self, listener: socket.socket | None) -> None:
         """The workers load their modules while the engines start; then they get their orders."""
         settings = self._settings
         _tidy(settings.data)
@@ -90,10 +96,12 @@ class Supervisor:
         prices = asyncio.create_task(asyncio.to_thread(open_book, settings.data / "prices.json", price_questions(settings)))
         await self._database.start()
         await prices
-        address = f"http://{_printable(listener)}"
+        address = f"http://{_printable(listener)}" if listener is not None else ""
         _write_run_file(settings.data, address)
         self._fleet.begin()
-        self._tasks.append(asyncio.create_task(self._announce(address)))
+        self._tasks.append(asyncio.create_task(self._follow(self._fleet)))
+        if listener is not None:
+            self._tasks.append(asyncio.create_task(self._announce(address)))
         self._tasks.append(asyncio.create_task(self._fleet.run(self._asked_to_reload)))
 
     async def _start_chat(self) -> ChatServer:
@@ -115,10 +123,16 @@ class Supervisor:
         """For workers under these settings; `fixed` is what the settings may say otherwise and the engines do not."""
         local = None
         if self._chat is not None:
-            share = max(1, (self._chat.max_connections - _SPARE_CONNECTIONS) // settings.server.workers)
+            workers = settings.jobs.workers + (settings.server.workers if self._doors else 0)
+            share = max(1, (self._chat.max_connections - _SPARE_CONNECTIONS) // max(1, workers))
             local = LocalEndpoint(base_url=self._chat.base_url, api_key=self._chat.api_key, connections=share)
-        runtime = Runtime(worker="", database_url=self._database.url, local=local)
+        runtime = Runtime(worker="", database_url=self._database.url, handles=not settings.jobs.workers, local=local)
         return Orders(settings=text, overrides={**self._overrides, **fixed}, runtime=runtime)
+
+    async def _follow(self, fleet: Fleet) -> None:
+        await fleet.follow()
+        if not self._doors:
+            self._on_ready("", None)
 
     async def _announce(self, address: str) -> None:
         while not await _is_ready(address):  # noqa: ASYNC110 - another process; nothing here can tell
@@ -138,7 +152,7 @@ class Supervisor:
 
 
 def _lock(data: Path) -> Any:
-    """One `farthing up` per data folder."""
+    """One `farthing up` or `farthing worker` per data folder."""
     try:
         data.mkdir(parents=True, exist_ok=True)
         file = (data / "lock").open("w")
@@ -148,7 +162,9 @@ def _lock(data: Path) -> Any:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
-        raise SettingsError(f"another `farthing up` is running on {data}: stop it, or give this one its own --data") from None
+        raise SettingsError(
+            f"another `farthing up` is running on {data}, or a `farthing worker`: stop it, or give this one its own --data"
+        ) from None
     return file
 
 

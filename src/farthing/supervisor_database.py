@@ -28,12 +28,14 @@ _LONGEST_PAUSE_S = 5.0
 class HomeDatabase:
     """The embedded server in the data folder, or the one at `database.url`, brought to where workers can use it.
 
-    `made` is the admin key, if this start made it. A login that the server turns down is an error at a start that has nothing to go on
-    from (no snapshot of keys in `snapshots`), since nobody is served by waiting. With a snapshot it is waited for, and the log says it.
+    `with_key`: the data folder has an admin key, which is made known. `made` is that key, if this start made it. A login that the server
+    turns down is an error at a start that has nothing to go on from (no snapshot of keys in `snapshots`), since nobody is served by
+    waiting. With a snapshot it is waited for, and the log says it.
     """
 
-    def __init__(self, settings: Settings, snapshots: Path) -> None:
+    def __init__(self, settings: Settings, snapshots: Path, *, with_key: bool = True) -> None:
         self._settings = settings
+        self._with_key = with_key
         self._snapshots = snapshots
         self._postgres = EmbeddedPostgres(settings.data / "postgres") if settings.database.url is None else None
         self._tasks: list[asyncio.Task[None]] = []
@@ -52,7 +54,7 @@ class HomeDatabase:
 
         Raises `SettingsError` when it will never be usable as it is: rights, version, login.
         """
-        key = self._admin_key()
+        key = self._admin_key() if self._with_key else None
         tried = asyncio.Event()
         task = asyncio.create_task(self._bring_up(key, tried))
         self._tasks.append(task)
@@ -73,7 +75,7 @@ class HomeDatabase:
         if self._postgres is not None:
             await self._postgres.stop()
 
-    async def _bring_up(self, key: str, tried: asyncio.Event) -> None:
+    async def _bring_up(self, key: str | None, tried: asyncio.Event) -> None:
         """Try until it works. What waiting cannot help is raised by the first try, and waited for by later ones: somebody may mend it."""
         pause = _FIRST_PAUSE_S
         said = None
@@ -111,11 +113,12 @@ class HomeDatabase:
             raise SettingsError(f"PostgreSQL turns down the login of database.url: {found.reason}")
         return found.reason
 
-    async def _try(self, key: str) -> None:
+    async def _try(self, key: str | None) -> None:
         if self._postgres is not None:
             await self._postgres.start()
         await migrate(self.url)
-        await self._know(key)
+        if key is not None:
+            await self._know(key)
 
     def _admin_key(self) -> str:
         path = self._settings.data / "admin.key"

@@ -1,4 +1,4 @@
-"""The workers in force, and their replacement by others under new settings without a request lost: SIGHUP, `farthing reload`."""
+"""The processes in force, and their replacement by others under new settings without a request lost: SIGHUP, `farthing reload`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from farthing.errors import FarthingError, SettingsError
 from farthing.orders import Orders
 from farthing.settings import Settings, load_text, read_text
 from farthing.spend.price_book import open_book
-from farthing.supervisor_workers import Generation
+from farthing.supervisor_workers import BACKGROUND, GATEWAY, Generation
 
 _log = logging.getLogger("farthing.supervisor")
 FROZEN = (
@@ -52,7 +52,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fleet:
-    """The generation of workers in force. `orders` makes their orders out of settings and the text that they were read from.
+    """The gateway workers in force, and the background processes. `orders` makes orders out of settings and the text they were read from.
+
+    Without a `listener` there are no gateway workers. Background processes start when the gateway workers are ready, so that nobody waits
+    for them; what the gateway workers do of their work is said by their own number, which may be none.
 
     `secrets` is what the references in that text stood for; a reload looks them up anew, so that rotated ones come into force.
 
@@ -62,7 +65,7 @@ class Fleet:
 
     def __init__(
         self,
-        listener: socket.socket,
+        listener: socket.socket | None,
         settings: Settings,
         path: Path | None,
         overrides: dict[str, Any],
@@ -76,7 +79,8 @@ class Fleet:
         self._orders = orders
         self._text = read_text(path) if path else None
         self._secrets = secrets
-        self._in_force = Generation(listener, settings.server.workers)
+        self._in_force = Generation(GATEWAY, listener, self._gateways(settings))
+        self._behind = Generation(BACKGROUND, None, settings.jobs.workers)
         self._others: dict[Generation, asyncio.Task[None] | None] = {}
 
     def start(self) -> None:
@@ -85,8 +89,15 @@ class Fleet:
 
     def begin(self) -> None:
         """Let them work."""
-        orders = self._orders(self._settings, self._text, self._fixed())
-        self._in_force.order(msgspec.structs.replace(orders, secrets=self._secrets))
+        orders = msgspec.structs.replace(self._orders(self._settings, self._text, self._fixed()), secrets=self._secrets)
+        self._in_force.order(orders)
+        self._behind.order(_behind_the_doors(orders))
+
+    async def follow(self) -> None:
+        """Start the background processes when the gateway workers are ready, and wait until they are ready as well."""
+        await self._in_force.ready()
+        self._behind.start()
+        await self._behind.ready()
 
     async def run(self, asked: asyncio.Event) -> None:
         """Reload whenever asked, until cancelled. Leaves the outcome in the data folder."""
@@ -114,7 +125,7 @@ class Fleet:
             _log.warning("settings reloaded; these wait for a restart: %s", ", ".join(waiting))
         else:
             _log.info("settings reloaded")
-        return Outcome(began=began, ok=True, message=f"{self._settings.server.workers} new workers are at work", waiting=waiting)
+        return Outcome(began=began, ok=True, message=f"{self._new()} new workers are at work", waiting=waiting)
 
     async def stop(self) -> None:
         """Stop all workers, of whatever generation."""
@@ -122,7 +133,7 @@ class Fleet:
         for task in retiring:
             task.cancel()
         await asyncio.gather(*retiring, return_exceptions=True)
-        every = (self._in_force, *self._others)
+        every = (self._in_force, self._behind, *self._others)
         await asyncio.gather(*(generation.stop(self._settings.server.drain_s) for generation in every))
 
     async def _replace(self) -> list[str]:
@@ -138,15 +149,21 @@ class Fleet:
         check_redis(settings)
         await load_validators(settings)
         await asyncio.to_thread(open_book, settings.data / "prices.json", price_questions(settings))
-        fresh = Generation(self._listener, settings.server.workers, trial=True)
+        fresh = Generation(GATEWAY, self._listener, self._gateways(settings), trial=True)
+        orders = msgspec.structs.replace(self._orders(settings, text, self._fixed()), secrets=secrets.found)
         self._others[fresh] = None
         fresh.start()
-        fresh.order(msgspec.structs.replace(self._orders(settings, text, self._fixed()), secrets=secrets.found))
+        fresh.order(orders)
         await self._prove(fresh, settings.server.ready_s)
         logs.setup(settings.telemetry.log_level)
-        old, self._in_force = self._in_force, fresh
+        behind = Generation(BACKGROUND, None, settings.jobs.workers)
+        behind.start()
+        behind.order(_behind_the_doors(orders))
+        retiring = (self._in_force, self._behind)
+        self._in_force, self._behind = fresh, behind
         del self._others[fresh]
-        self._others[old] = asyncio.create_task(self._retire(old, self._settings.server.drain_s))
+        for old in retiring:
+            self._others[old] = asyncio.create_task(self._retire(old, self._settings.server.drain_s))
         self._settings, self._text, self._secrets = settings, text, secrets.found
         return waiting
 
@@ -165,8 +182,20 @@ class Fleet:
         await old.retire(grace_s)
         del self._others[old]
 
+    def _gateways(self, settings: Settings) -> int:
+        return 0 if self._listener is None else settings.server.workers
+
+    def _new(self) -> int:
+        """How many processes the settings in force ask for, of the kind that the installation is made of."""
+        return self._gateways(self._settings) or self._settings.jobs.workers
+
     def _fixed(self) -> dict[str, Any]:
         return {name: _at(self._settings, name) for name in FROZEN}
+
+
+def _behind_the_doors(orders: Orders) -> Orders:
+    """The same for background processes."""
+    return msgspec.structs.replace(orders, runtime=msgspec.structs.replace(orders.runtime, handles=True))
 
 
 def changed(old: Settings, new: Settings) -> list[str]:

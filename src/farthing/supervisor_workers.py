@@ -1,4 +1,4 @@
-"""The gateway workers of a supervisor: started, told what to do, started again when they die, and retired when others take over."""
+"""The processes of a supervisor: started, told what to do, started again when they die, and retired when others take over."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ import msgspec
 from farthing.orders import RETIRE, Orders
 
 _log = logging.getLogger("farthing.supervisor")
+GATEWAY = "farthing.worker"
+BACKGROUND = "farthing.job_worker"
 _RESTART_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 10.0
 _HOLD_S = 3.0
@@ -27,13 +29,14 @@ _LAST_S = 10.0
 
 
 class Generation:
-    """N workers under the same orders, on one listening socket.
+    """N processes of a kind (a module) under the same orders: gateway workers on one listening socket, background processes on none.
 
     `start` lets them load their modules; `order` tells them what to do. A worker that dies is started again. On `trial` a death before
     all are ready is the end: `ready` raises then, and the caller stops the generation.
     """
 
-    def __init__(self, listener: socket.socket, workers: int, *, trial: bool = False) -> None:
+    def __init__(self, module: str, listener: socket.socket | None, workers: int, *, trial: bool = False) -> None:
+        self._module = module
         self._listener = listener
         self._workers = workers
         self._trial = trial
@@ -42,12 +45,15 @@ class Generation:
         self._tasks: list[asyncio.Task[None]] = []
         self._unready = set(range(workers))
         self._settled = asyncio.Event()
+        if not workers:
+            self._settled.set()
         self._failure: str | None = None
         self._ending = False
 
     def start(self) -> None:
-        """Start the processes."""
-        self._tasks = [asyncio.create_task(self._keep(slot)) for slot in range(self._workers)]
+        """Start the processes. A no-op where they are, or are at their end."""
+        if not self._tasks and not self._ending:
+            self._tasks = [asyncio.create_task(self._keep(slot)) for slot in range(self._workers)]
 
     def order(self, orders: Orders) -> None:
         """Let them begin. `socket`, `ready` and the runtime's `worker` are filled in for each."""
@@ -89,7 +95,7 @@ class Generation:
                 return
             hold_s = _HOLD_S
             pause = _RESTART_PAUSE_S if loop.time() - began > _LONGEST_PAUSE_S else min(pause * 2, _LONGEST_PAUSE_S)
-            _log.error("worker %d ended with status %s and is started again in %.1f s", slot, status, pause)
+            _log.error("%s %d ended with status %s and is started again in %.1f s", self._module, slot, status, pause)
             await asyncio.sleep(pause)
 
     async def _spawn(self, slot: int) -> tuple[asyncio.subprocess.Process, int]:
@@ -97,12 +103,12 @@ class Generation:
         heard, said = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "farthing.worker"),
+                *(sys.executable, "-m", self._module),
                 stdin=asyncio.subprocess.PIPE,
                 # glibc gives each thread a heap of its own, which a worker's few threads do not need. Its matrices are small: threads for
                 # them would only wait for each other, and busily, wherever cores are taken.
                 env={"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1", **os.environ},
-                pass_fds=(self._listener.fileno(), said),
+                pass_fds=(said,) if self._listener is None else (self._listener.fileno(), said),
                 start_new_session=True,  # Ctrl-C in the terminal is for this process, which lets them drain
             )
         except BaseException:
@@ -125,7 +131,8 @@ class Generation:
     def _tell(self, process: asyncio.subprocess.Process, orders: Orders, ready: int, hold_s: float) -> None:
         """Tell a worker to begin. Its standard input stays open as long as this process lives."""
         runtime = msgspec.structs.replace(orders.runtime, worker=f"{process.pid}-{secrets.token_hex(4)}")
-        told = msgspec.structs.replace(orders, socket=self._listener.fileno(), ready=ready, hold_s=hold_s, runtime=runtime)
+        listening = -1 if self._listener is None else self._listener.fileno()
+        told = msgspec.structs.replace(orders, socket=listening, ready=ready, hold_s=hold_s, runtime=runtime)
         assert process.stdin is not None
         with contextlib.suppress(OSError):  # it has died already
             process.stdin.write(msgspec.json.encode(told) + b"\n")

@@ -9,26 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import socket
 import sys
 from collections.abc import Iterator
 
-import msgspec
 import uvicorn
 import uvloop
 
-from farthing import logs
 from farthing.app import SOCKET_PATH, Farthing
-from farthing.app_secrets import fresh_secrets
 from farthing.app_stores import postgres_stores
 from farthing.errors import Unavailable
 from farthing.http.protocol import DoorProtocol
 from farthing.http.socket_protocol import SocketProtocol
 from farthing.orders import Orders
-from farthing.settings import Settings, load_text
+from farthing.settings import Settings
+from farthing.worker_process import announce, read_orders, settle_garbage_collector
 
 _KEEP_ALIVE_S = 75
 _BACKLOG = 2048
@@ -43,19 +40,10 @@ _LAST_WORDS_S = 1
 
 def main() -> None:
     """Read the orders and serve until told to stop."""
-    line = read_line(sys.stdin.fileno())
-    if not line:
-        return  # the supervisor gave up before it had orders
-    orders = msgspec.json.decode(line, type=Orders)
-    settings = load_text(orders.settings, os.environ, orders.overrides, fresh_secrets(orders.secrets))
-    logs.setup(settings.telemetry.log_level)
-    uvloop.run(serve(settings, orders, watch=sys.stdin.fileno()))
-
-
-def read_line(fd: int) -> bytes:
-    """The next line, empty at the end. Not through a buffer, which might take in the supervisor's next word with it."""
-    with open(fd, "rb", buffering=0, closefd=False) as raw:
-        return raw.readline()
+    read = read_orders(sys.stdin.fileno())
+    if read is not None:
+        settings, orders = read
+        uvloop.run(serve(settings, orders, watch=sys.stdin.fileno()))
 
 
 async def serve(settings: Settings, orders: Orders, *, watch: int) -> None:
@@ -85,8 +73,8 @@ async def serve(settings: Settings, orders: Orders, *, watch: int) -> None:
     server = _Server(config, farthing, settings.server.drain_s)
     asyncio.get_running_loop().add_reader(watch, _heard, server, watch)
     await farthing.start()
-    _settle_garbage_collector()
-    announcing = asyncio.create_task(_announce(farthing, orders.ready))
+    settle_garbage_collector()
+    announcing = asyncio.create_task(announce(farthing, orders.ready))
     try:
         with server.capture_signals():
             await server.hold(announcing, orders.hold_s)
@@ -95,25 +83,6 @@ async def serve(settings: Settings, orders: Orders, *, watch: int) -> None:
     finally:
         announcing.cancel()
         await farthing.stop()
-
-
-async def _announce(farthing: Farthing, ready: int) -> None:
-    """Tell the supervisor when requests can be answered."""
-    while farthing.state().waiting:  # noqa: ASYNC110 - many parts; none of them tells
-        await asyncio.sleep(_POLL_S)
-    with contextlib.suppress(OSError):  # it is gone
-        os.write(ready, b"!")
-    os.close(ready)
-
-
-def _settle_garbage_collector() -> None:
-    """What is loaded by now stays: full collections need not walk it, and come less often. They were the longest pauses of a worker.
-
-    A request leaves nothing behind that needs one. What errors leave is taken before it makes up megabytes.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 5, 100)
 
 
 class _Server(uvicorn.Server):

@@ -204,7 +204,7 @@ class Bookkeeper:
             tenant=new.kind[0],
             partition=new.asked.partition,
             namespace=new.kind[1],
-            user_id=new.asked.user_id,
+            user_id=new.asked.asker,
             tags=new.tags,
             vector=encoded.vector,
             payload=payload,

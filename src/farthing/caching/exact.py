@@ -170,7 +170,7 @@ class ExactCache:
         if request.started_ns < self._flushed_ns:
             return entry
         self._memory.put(key, entry)
-        self._shared.put(request.principal.tenant, request.extras, key, entry)
+        self._shared.put(request.principal.tenant, request.extras, key, entry, request.user)
         self._kept(request, key, entry)
         return entry
 

@@ -36,6 +36,8 @@ _ORDERS_TO_THE_CACHE = re.compile(
 class Asked(msgspec.Struct, kw_only=True):
     """A question that may be compared. `user_id` is set where only that user's own questions count. `encoded` comes when it was needed.
 
+    `asker` is on whose behalf it is asked, whoever's questions count: what is kept of it is forgotten with him.
+
     `better` is a partition whose questions may be compared, too, but to which this one does not belong.
     """
 
@@ -43,6 +45,7 @@ class Asked(msgspec.Struct, kw_only=True):
     partition: bytes
     better: bytes | None = None
     user_id: str | None
+    asker: str | None = None
     delta: float
     encoded: Encoded | None = None
 
@@ -82,6 +85,7 @@ def question_of(request: Request, settings: CacheSettings, embedder: str) -> Ask
         partition=in_mode(best, request),
         better=best if request.mode.rank else None,
         user_id=user_id,
+        asker=request.user,
         delta=max(delta, request.mode.cache_delta or 0.0),
     )
 

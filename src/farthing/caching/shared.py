@@ -44,7 +44,7 @@ class SharedTier:
         self._cipher = cipher
         self._settings = settings
         self._known: dict[bytes, None] = {}
-        self._queue: deque[tuple[str, Extras, bytes, Entry, datetime]] = deque()
+        self._queue: deque[tuple[str, str | None, Extras, bytes, Entry, datetime]] = deque()
         self._news = asyncio.Event()
         self.dropped = 0
         self.asked = False
@@ -104,12 +104,12 @@ class SharedTier:
             self._known.pop(key, None)
         return entry
 
-    def put(self, tenant: str, extras: Extras, key: bytes, entry: Entry) -> None:
-        """Queue an entry for the store, under namespace and tags of the request that brought it."""
+    def put(self, tenant: str, extras: Extras, key: bytes, entry: Entry, user: str | None = None) -> None:
+        """Queue an entry for the store, under namespace and tags of the request that brought it, on behalf of the user."""
         if len(self._queue) >= self._settings.write_queue:
             self.dropped += 1
             return
-        self._queue.append((tenant, extras, key, entry, utc_now()))
+        self._queue.append((tenant, user, extras, key, entry, utc_now()))
         self._news.set()
 
     async def run(self) -> None:
@@ -159,12 +159,13 @@ class SharedTier:
         while await self._write():
             pass
 
-    def _stored(self, tenant: str, extras: Extras, key: bytes, entry: Entry, created_at: datetime) -> StoredAnswer:
+    def _stored(self, tenant: str, user: str | None, extras: Extras, key: bytes, entry: Entry, created_at: datetime) -> StoredAnswer:
         """An entry as the store takes it. Made when it is written, not when it is queued: until then the memory tier's copy is enough."""
         packed = pack(entry)
         return StoredAnswer(
             key=key,
             tenant=tenant,
+            user_id=user,
             namespace=extras.namespace,
             tags=extras.tags,
             model=entry.model,

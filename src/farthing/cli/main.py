@@ -6,7 +6,23 @@ import sys
 
 import typer
 
-from farthing.cli import budgets, cache, keys, mode, models, reload, report, requests, retention, route, settings, simulate, up
+from farthing.cli import (
+    budgets,
+    cache,
+    keys,
+    memory,
+    mode,
+    models,
+    reload,
+    report,
+    requests,
+    retention,
+    route,
+    settings,
+    simulate,
+    up,
+    worker,
+)
 from farthing.errors import FarthingError
 
 app = typer.Typer(
@@ -18,12 +34,14 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command(name="up")(up.up)
+app.command(name="worker")(worker.worker)
 app.command(name="reload")(reload.reload)
 app.command(name="report")(report.report)
 app.command(name="models")(models.models)
 app.add_typer(keys.app, name="key")
 app.add_typer(budgets.app, name="budget")
 app.add_typer(cache.app, name="cache")
+app.add_typer(memory.app, name="memory")
 app.add_typer(mode.app, name="mode")
 app.add_typer(requests.app, name="requests")
 app.add_typer(retention.app, name="retention")

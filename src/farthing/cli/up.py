@@ -33,21 +33,29 @@ def up(
 ) -> None:
     """Start Farthing and everything it needs, and keep it running."""
     given = {"server.host": host, "server.port": port, "server.workers": workers}
-    overrides: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    secrets = fresh_secrets()
-    effective = read_settings(settings, data, overrides, secrets)
-    overrides["data"] = str(effective.data.absolute())
-    effective = read_settings(settings, None, overrides, secrets)
-    check_providers(effective)
-    check_redis(effective)
-    check_validators(effective)
-    logs.setup(effective.telemetry.log_level)
+    effective, overrides, secrets = prepared(settings, data, {name: value for name, value in given.items() if value is not None})
 
     def ready(url: str, made: str | None) -> None:
         _print_banner(effective, url, made)
 
     path = settings_path(settings)
-    asyncio.run(Supervisor(effective, path.absolute() if path else None, overrides, ready, secrets.found).run())
+    asyncio.run(Supervisor(effective, path.absolute() if path else None, overrides, ready, secrets).run())
+
+
+def prepared(settings: Path | None, data: Path | None, overrides: dict[str, Any]) -> tuple[Settings, dict[str, Any], dict[str, str]]:
+    """The effective settings, checked; what lies over the file, the data folder in it; what the file's references stood for.
+
+    Raises `SettingsError`. From here on the log is as the settings say.
+    """
+    secrets = fresh_secrets()
+    home = read_settings(settings, data, overrides, secrets).data.absolute()
+    over = {**overrides, "data": str(home)}
+    effective = read_settings(settings, None, over, secrets)
+    check_providers(effective)
+    check_redis(effective)
+    check_validators(effective)
+    logs.setup(effective.telemetry.log_level)
+    return effective, over, secrets.found
 
 
 def _print_banner(settings: Settings, url: str, made: str | None) -> None:

@@ -10,20 +10,20 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from farthing.errors import InvalidRequest
+from farthing.facts import checked_user
 from farthing.http.admin_keys import NAME
 from farthing.http.admin_wire import KEY_ID, body_of, guarded, json_response, known_parameters, span
-from farthing.ports import AnswerStore, CacheRecords, OutcomeStore, QuestionIndex, ResponseStore, RetentionStore
+from farthing.http.erasures import CACHES, erasure
+from farthing.ports import Forgetter, RetentionStore
 from farthing.settings import RetentionSettings, ServerSettings
-from farthing.types import CacheScope, Json, RetentionPolicy, utc_now
+from farthing.types import Json, RetentionPolicy, utc_now
 
 _SHORTEST_S = 60
-_LONGEST_NAME = 256
 _SWITCHES = {"true": True, "1": True, "false": False, "0": False}
 _NO_KEY = (
     "retention.encryption_key is not set, and without it no texts are kept: make a key with `openssl rand -base64 32`, give it to Farthing "
     'as retention: {encryption_key: "${FARTHING_ENCRYPTION_KEY}"}, on every host the same, and `farthing reload`'
 )
-_LEDGER = "Ledger rows hold no text and stay, with the user's id: they are the account of what was spent."
 
 
 class NewRetention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,20 +40,12 @@ class RetentionDoors:
     def __init__(
         self,
         retention: RetentionStore,
-        responses: ResponseStore,
-        answers: AnswerStore,
-        questions: QuestionIndex,
-        records: CacheRecords,
-        outcomes: OutcomeStore,
+        forgetter: Forgetter,
         settings: RetentionSettings,
         server: ServerSettings,
     ) -> None:
         self._retention = retention
-        self._responses = responses
-        self._answers = answers
-        self._questions = questions
-        self._records = records
-        self._outcomes = outcomes
+        self._forgetter = forgetter
         self._settings = settings
         self._server = server
 
@@ -122,42 +114,17 @@ class RetentionDoors:
         }
 
     async def _erase_user(self, request: Request) -> Response:
-        user = request.path_params["user"]
-        if not (len(user) <= _LONGEST_NAME and user.isprintable()):
-            raise InvalidRequest(f"a user's id has 1 to {_LONGEST_NAME} printable characters", param="user")
-        return await self._erase(_tenant(request), user, flush=_switch(request, "flush_cache"))
+        return await self._erase(request, checked_user(request.path_params["user"]), flush=_switch(request, "flush_cache"))
 
     async def _erase_tenant(self, request: Request) -> Response:
         known_parameters(request.query_params)
-        return await self._erase(_tenant(request), None, flush=True)
+        return await self._erase(request, None, flush=True)
 
-    async def _erase(self, tenant: str, user: str | None, *, flush: bool) -> Response:
-        """Each store is asked in turn. When one is away the caller is told, and asks again: deleting twice does no harm."""
-        at = utc_now()
-        transcripts = await self._retention.forget(tenant, user)
-        responses = await self._responses.forget(tenant, user)
-        outcomes = await self._outcomes.forget(tenant, user)
-        owner = None if flush else user
-        records = await self._records.forget(tenant, owner)  # before the questions: it is they that know their users
-        questions = await self._questions.forget(tenant, CacheScope(user_id=owner))
-        answers = await self._answers.forget(tenant) if flush else None
-        remaining = [_LEDGER]
-        if answers is None:
-            remaining.append(
-                "Cached answers, and questions that are not personal, belong to the tenant and not to a user: they live until they expire "
-                "(setting cache.exact.ttl_s), or delete all of the tenant with flush_cache=true."
-            )
-        deleted = {
-            "transcripts": transcripts,
-            "responses": responses,
-            "outcomes": outcomes,
-            "cached_questions": questions,
-            "cache_records": records,
-            "cached_answers": answers,
-        }
-        return json_response(
-            {"object": "farthing.erasure", "tenant": tenant, "user": user, "at": at, "deleted": deleted, "remaining": remaining}
-        )
+    async def _erase(self, request: Request, user: str | None, *, flush: bool) -> Response:
+        """Each place is asked in turn. When one is away the caller is told, and asks again: deleting twice does no harm."""
+        by = str(request.scope.get(KEY_ID) or "")
+        status, said = erasure(await self._forgetter.forget(_tenant(request), user, by=by, whole=CACHES if flush else ()))
+        return json_response(said, status)
 
 
 def _tenant(request: Request) -> str:

@@ -17,6 +17,7 @@ from farthing.http.admin_route import ExplainRoute
 from farthing.http.admin_routers import NewVersion, Promote, RouterOpinion
 from farthing.http.asgi import Receive, Scope, Send, send_whole
 from farthing.http.generate_types import GenerateBody
+from farthing.http.memory import EditMemory
 from farthing.http.messages_types import CountBody, MessagesBody
 from farthing.http.openai_types import ChatBody, CompletionBody, EmbeddingsBody
 from farthing.http.responses.body import ResponsesBody
@@ -72,7 +73,7 @@ def document() -> bytes:
     """The encoded document."""
     spending = [ChatBody, EmbeddingsBody, ResponsesBody, CompletionBody, MessagesBody, CountBody, GenerateBody]
     changes = [NewKey, NewBudget, NewRetention, NewMode, NewPin, NewVersion, Promote]
-    bodies = [*spending, *changes, Flush, Explain, ExplainRoute, Opinion, RouterOpinion, Extras]
+    bodies = [*spending, *changes, Flush, Explain, ExplainRoute, Opinion, RouterOpinion, EditMemory, Extras]
     _, components = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
     for name in (body.__name__ for body in spending):
         components[name]["properties"]["farthing"] = {"anyOf": [{"$ref": "#/components/schemas/Extras"}, {"type": "null"}]}
@@ -89,6 +90,11 @@ def document() -> bytes:
         "/v1/completions": {"post": _operation("Create a completion", "CompletionBody", content=chat)},
         "/v1/messages": {"post": _anthropic(_operation("Create a message", "MessagesBody", content=chat))},
         "/v1/messages/count_tokens": {"post": _anthropic(_operation("Estimate the tokens of a message", "CountBody"))},
+        "/v1/memory/{user}": {
+            "get": _operation("Show what is remembered of a user, and why", path="user", query=["history", "about", "limit", "receipts"]),
+            "patch": _operation("Change what is remembered of a user", "EditMemory", path="user"),
+            "delete": _operation("Forget a user everywhere", path="user"),
+        },
         "/api/v1/generate": {"post": _operation("Generate a text", "GenerateBody", content=chat)},
         "/v1/models": {"get": _operation("List models")},
         "/v1/models/{id}": {"get": _operation("Retrieve a model", path="id")},

@@ -30,7 +30,7 @@ _HEADER = b"x-farthing-"
 _SWITCHES = {"true": True, "false": False, "1": True, "0": False}
 _LONGEST_NAME = 256
 _MOST_TAGS = 16
-_LATER = ("memory", "knowledge", "dry_run")
+_LATER = ("knowledge", "dry_run")
 _MOST_PROMPTS = 2048
 _LONGEST_COMPLAINT = 1000
 _MOST_NESTED = 128
@@ -185,7 +185,7 @@ def _route(value: str) -> Json:
 
 
 def _check(found: Extras) -> None:
-    for name in ("namespace", "user", "task_type", "prompt"):
+    for name in ("namespace", "user", "task_type", "prompt", "conversation_id"):
         value = getattr(found, name)
         if value is not None and not (1 <= len(value) <= _LONGEST_NAME and value.isprintable()):
             raise InvalidRequest(f"farthing.{name} must have 1 to {_LONGEST_NAME} printable characters", param=f"farthing.{name}")

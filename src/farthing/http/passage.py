@@ -104,6 +104,8 @@ def answer_headers(request: Request, answer: Answer) -> list[tuple[bytes, bytes]
     headers.append((b"x-farthing-model", (answer.model or "").encode()))
     headers.append((b"x-farthing-mode", request.mode.name.encode()))
     headers.append((b"x-farthing-route", answer.route.encode()))
+    if request.recalled is not None:
+        headers.append((b"x-farthing-memory", request.recalled.encode()))
     if answer.checks is not None:
         headers.append((b"x-farthing-checks", answer.checks.encode()))
     if request.over_budget:

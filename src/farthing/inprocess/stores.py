@@ -173,6 +173,8 @@ class InProcessAnswers:
 
     async def forget(self, tenant: str, scope: CacheScope = EVERYTHING) -> int:
         """See `ports.AnswerStore.forget`."""
+        if scope.user_id == "":
+            return 0
         self._flushes.add(tenant, scope, self._clock())
         gone = [place for place, entry in self._entries.items() if place[0] == tenant and scope.covers(**_facts(entry))]
         self._remove(gone)
@@ -196,7 +198,7 @@ class InProcessAnswers:
 
 
 def _facts(entry: StoredAnswer) -> Facts:
-    return {"namespace": entry.namespace, "tags": entry.tags, "user_id": None, "answer_key": entry.key}
+    return {"namespace": entry.namespace, "tags": entry.tags, "user_id": entry.user_id, "answer_key": entry.key}
 
 
 def _digest(value: bytes) -> bytes:

@@ -2,9 +2,11 @@
 
 from farthing.ports.caching import EVERYTHING, AnswerStore, CacheControl, CacheRecords, QuestionIndex, QuestionStore
 from farthing.ports.events import EventBus, Publisher
+from farthing.ports.extraction import ReadingStore, SightingStore
 from farthing.ports.feedback import FeedbackStore
 from farthing.ports.foresight import EdgeStore
-from farthing.ports.memory import FactStore, Personal, TurnStore
+from farthing.ports.jobs import Held, JobStore
+from farthing.ports.memory import FactStore, Forgetter, Personal, ReceiptStore, TurnStore
 from farthing.ports.models import Call, Embedder, Encoded, Provider, Signer
 from farthing.ports.modes import ConfigStore, SpendLog
 from farthing.ports.money import BudgetStore, KeyStore, Ledger, LedgerStore, Meter, Purse, ReportBy, RequestRecords, Reservation
@@ -29,6 +31,9 @@ __all__ = [
     "EventBus",
     "FactStore",
     "FeedbackStore",
+    "Forgetter",
+    "Held",
+    "JobStore",
     "KeyStore",
     "Ledger",
     "LedgerStore",
@@ -40,6 +45,8 @@ __all__ = [
     "Purse",
     "QuestionIndex",
     "QuestionStore",
+    "ReadingStore",
+    "ReceiptStore",
     "ReportBy",
     "RequestRecords",
     "Reservation",
@@ -47,6 +54,7 @@ __all__ = [
     "RetentionStore",
     "RouteExplainer",
     "RouterStore",
+    "SightingStore",
     "Signer",
     "SpendLog",
     "TurnStore",

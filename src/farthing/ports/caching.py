@@ -36,8 +36,7 @@ class AnswerStore(Protocol):
     async def forget(self, tenant: str, scope: CacheScope = EVERYTHING) -> int:
         """Delete all entries of a tenant that are in the scope. Returns how many went.
 
-        Entries of the scope that were created before this are not stored any more. An answer has no user: who asks the same is answered
-        the same. A scope that names a user therefore fits none; delete his questions, or answers by their keys.
+        Entries of the scope that were created before this are not stored any more. Of a user are those that were made on his behalf.
         """
 
     async def prune(self, max_rows: int) -> int:

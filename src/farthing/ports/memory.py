@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from farthing.types import Fact, NewFact, Profile, Turn
+from farthing.types import Fact, NewFact, Profile, Receipt, Turn
 
 
 class FactStore(Protocol):
@@ -37,22 +37,26 @@ class FactStore(Protocol):
 
 
 class TurnStore(Protocol):
-    """Turns of conversations that clients leave to us. Texts are sealed at rest."""
+    """Turns of conversations that clients leave to us. Payloads are opaque to it."""
 
     async def add(self, turns: Sequence[Turn]) -> None:
-        """Store turns. One that is there already (tenant, conversation, number) is skipped. Those of forgotten users are left out."""
+        """Store turns, all or none, in their order, each behind the latest of its conversation (of its tenant and user).
 
-    async def of(self, tenant: str, conversation: str, *, limit: int) -> list[Turn]:
+        One whose id its tenant has already is not stored again, but gains its vector. Those from before (`at`) their user was forgotten
+        are left out. Raises `InvalidRequest` for what the store cannot hold.
+        """
+
+    async def of(self, tenant: str, user: str | None, conversation: str, *, limit: int) -> list[Turn]:
         """The latest turns of a conversation, in order."""
 
     async def of_user(self, tenant: str, user: str, *, limit: int) -> list[Turn]:
-        """The latest turns of a user in all conversations, in order."""
+        """The latest turns of a user in all conversations, in the order of their time."""
 
     async def forget(self, tenant: str, user_id: str | None) -> int:
-        """Delete the turns of a user, or (None) the tenant. Returns how many went."""
+        """Delete the turns of a user, or (None) the tenant. Returns how many went. Turns on their way are not stored any more."""
 
-    async def prune(self, before: datetime, *, max_rows: int) -> int:
-        """Delete turns that are older, and the oldest beyond so many. Returns how many went."""
+    async def prune(self, before: datetime, *, per_conversation: int, per_user: int, max_rows: int) -> int:
+        """Delete turns that are older, then the oldest beyond so many of a conversation, of a user and of all. Returns how many went."""
 
 
 class Personal(Protocol):
@@ -60,3 +64,29 @@ class Personal(Protocol):
 
     async def forget(self, tenant: str, user_id: str | None) -> int:
         """Delete all of a user, or (None) of the tenant. Returns how many went. Idempotent. Raises the store's errors."""
+
+
+class ReceiptStore(Protocol):
+    """Receipts of who was forgotten. They name nobody: users are told apart by `types.subject_of`."""
+
+    async def add(self, receipt: Receipt) -> None:
+        """Store a receipt. One that is there already is skipped."""
+
+    async def of(self, tenant: str, user: str | None, *, limit: int) -> list[Receipt]:
+        """At most `limit` receipts of a user, or (None) of the tenant as a whole, newest first."""
+
+    async def prune(self, max_rows: int) -> int:
+        """Delete the oldest beyond so many. Returns how many went."""
+
+
+class Forgetter(Protocol):
+    """Forgets people, everywhere. `places` are the names of the places that it knows."""
+
+    async def forget(self, tenant: str, user: str | None, *, by: str, whole: Collection[str] = ()) -> Receipt:
+        """Delete all of a user, or (None) of the tenant, in every place; in those of `whole` all of the tenant.
+
+        A place that is away does not stop the others: see `Receipt.complete`. Idempotent: a repeat does what was not done.
+        """
+
+    async def receipts(self, tenant: str, user: str | None, *, limit: int) -> list[Receipt]:
+        """See `ReceiptStore.of`."""

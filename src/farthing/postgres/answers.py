@@ -19,20 +19,21 @@ _PRUNE_ROWS = 1000
 """Deleted in one transaction, so that no pruning holds locks for long."""
 
 _GET = """
-SELECT namespace, tags, model, payload, cost_microusd, created_at, expires_at FROM farthing.answers
+SELECT user_id, namespace, tags, model, payload, cost_microusd, created_at, expires_at FROM farthing.answers
 WHERE tenant = %s AND key = %s AND expires_at > %s
 """
 _PUT = f"""
 WITH stored AS (
-  INSERT INTO farthing.answers AS a (tenant, key, namespace, tags, model, payload, cost_microusd, created_at, expires_at)
-  SELECT g.tenant, g.key, g.namespace, g.tags, g.model, g.payload, g.cost_microusd, g.created_at, g.expires_at FROM (
+  INSERT INTO farthing.answers AS a (tenant, key, user_id, namespace, tags, model, payload, cost_microusd, created_at, expires_at)
+  SELECT g.tenant, g.key, g.user_id, g.namespace, g.tags, g.model, g.payload, g.cost_microusd, g.created_at, g.expires_at FROM (
     SELECT u.*, ARRAY(SELECT jsonb_array_elements_text(u.tag_list::jsonb)) AS tags FROM unnest(
-      %s::text[], %s::bytea[], %s::text[], %s::text[], %s::text[], %s::bytea[], %s::bigint[], %s::timestamptz[], %s::timestamptz[]
-    ) AS u(tenant, key, namespace, tag_list, model, payload, cost_microusd, created_at, expires_at)
+      %s::text[], %s::bytea[], %s::text[], %s::text[], %s::text[], %s::text[],
+      %s::bytea[], %s::bigint[], %s::timestamptz[], %s::timestamptz[]
+    ) AS u(tenant, key, user_id, namespace, tag_list, model, payload, cost_microusd, created_at, expires_at)
   ) AS g
-  WHERE NOT {covered("answers", "g", "g.created_at", by_user=False, answer_key="key")}
+  WHERE NOT {covered("answers", "g", "g.created_at", answer_key="key")}
   ON CONFLICT (tenant, key) DO UPDATE SET
-    namespace = excluded.namespace, tags = excluded.tags, model = excluded.model, payload = excluded.payload,
+    user_id = excluded.user_id, namespace = excluded.namespace, tags = excluded.tags, model = excluded.model, payload = excluded.payload,
     cost_microusd = excluded.cost_microusd, created_at = excluded.created_at, expires_at = excluded.expires_at
   WHERE a.created_at <= excluded.created_at
 )
@@ -43,6 +44,7 @@ _FORGET = """
 DELETE FROM farthing.answers WHERE ctid = ANY (ARRAY(
   SELECT ctid FROM farthing.answers
   WHERE tenant = %(tenant)s AND (%(namespace)s::text IS NULL OR namespace = %(namespace)s)
+    AND (%(user)s::text IS NULL OR user_id = %(user)s)
     AND (%(tag)s::text IS NULL OR %(tag)s = ANY (tags)) AND (%(answer_key)s::bytea IS NULL OR key = %(answer_key)s)
   LIMIT %(rows)s
 ))
@@ -77,10 +79,11 @@ class PostgresAnswers:
             row = await (await connection.execute(_GET, (tenant, key, self._clock()), binary=True)).fetchone()
         if row is None:
             return None
-        namespace, tags, model, payload, cost, created_at, expires_at = row
+        user_id, namespace, tags, model, payload, cost, created_at, expires_at = row
         return StoredAnswer(
             key=key,
             tenant=tenant,
+            user_id=user_id,
             namespace=namespace,
             tags=tuple(tags),
             model=model,
@@ -98,6 +101,7 @@ class PostgresAnswers:
         columns = (
             [row.tenant for row in rows],
             [row.key for row in rows],
+            [row.user_id for row in rows],
             [row.namespace for row in rows],
             [msgspec.json.encode(row.tags).decode() for row in rows],
             [row.model for row in rows],
@@ -120,9 +124,9 @@ class PostgresAnswers:
 
     async def forget(self, tenant: str, scope: CacheScope = EVERYTHING) -> int:
         """See `ports.AnswerStore.forget`. Other workers are told on the channel `retention`."""
-        if scope.user_id is not None:
-            return 0
-        values = {"tenant": tenant, "namespace": scope.namespace, "tag": scope.tag, "answer_key": scope.answer_key}
+        if scope.user_id == "":
+            return 0  # nobody; among erasures it stands for everybody
+        values = {"tenant": tenant, "user": scope.user_id, "namespace": scope.namespace, "tag": scope.tag, "answer_key": scope.answer_key}
         async with self._database.service() as connection:
             await erase(connection, tenant, "answers", None, self._clock(), scope)
         return await self._database.repeat(_FORGET, values)

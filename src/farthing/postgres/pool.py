@@ -18,6 +18,7 @@ from farthing.postgres.connection import VECTOR_SCHEMA, Connection, conninfo, cu
 from farthing.postgres.translate import translated
 
 _SERVICE = "BEGIN; SET LOCAL ROLE farthing_service"
+_LAZY = "; SET LOCAL synchronous_commit TO off"
 _ROWS = 1000
 """Changed in one transaction, so that nothing holds locks for long."""
 _TENANT = sql.SQL("BEGIN; SELECT set_config('farthing.tenant', {}, true)")
@@ -92,9 +93,12 @@ class Database:
         with translated():
             return self._transaction(_TENANT.format(sql.Literal(tenant)).as_string(None))
 
-    def service(self) -> AbstractAsyncContextManager[Connection]:
-        """A transaction over all tenants, for the work that is nobody's: the ledger writer, reports, snapshots, pruning."""
-        return self._transaction(_SERVICE)
+    def service(self, *, lazy: bool = False) -> AbstractAsyncContextManager[Connection]:
+        """A transaction over all tenants, for the work that is nobody's: the ledger writer, reports, snapshots, pruning.
+
+        `lazy`: it does not wait for the disk, so that the server's crash may undo it, as if it had never been.
+        """
+        return self._transaction(_SERVICE + _LAZY if lazy else _SERVICE)
 
     async def repeat(self, statement: str, values: Mapping[str, object], *, alone: str | None = None) -> int:
         """A statement on at most `%(rows)s` rows over all tenants, each time in a transaction of its own, until there are no more.

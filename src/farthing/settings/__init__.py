@@ -31,7 +31,9 @@ from farthing.settings.hedging import HedgeSettings
 from farthing.settings.jobs import JobSettings
 from farthing.settings.learned import ExploreSettings, LearnedSettings
 from farthing.settings.load import effective, load, load_text, masked, read_text
-from farthing.settings.memory import MemorySettings
+from farthing.settings.memory import DynamoDbSettings, FactsSettings, MemorySettings
+from farthing.settings.memory_extraction import ExtractorSettings, FactKeySettings
+from farthing.settings.memory_rules import LONGEST_WINDOW_S, FactRuleSettings, WhenSettings
 from farthing.settings.modes import CeilingSettings, KeyModesSettings, ModesSettings, RungSettings
 from farthing.settings.names import nearest
 from farthing.settings.prompts import PromptSettings
@@ -91,6 +93,7 @@ __all__ = [
     "CASCADE",
     "JUDGE",
     "LEARNED",
+    "LONGEST_WINDOW_S",
     "AnthropicSettings",
     "AnyCheckSettings",
     "AnyProviderSettings",
@@ -111,10 +114,15 @@ __all__ = [
     "CooldownSettings",
     "DatabaseSettings",
     "DeploymentSettings",
+    "DynamoDbSettings",
     "EmptyCheckSettings",
     "EventSettings",
     "ExactCacheSettings",
     "ExploreSettings",
+    "ExtractorSettings",
+    "FactKeySettings",
+    "FactRuleSettings",
+    "FactsSettings",
     "FeedbackSettings",
     "ForesightSettings",
     "GenerateSettings",
@@ -170,6 +178,7 @@ __all__ = [
     "TruncatedCheckSettings",
     "ValidatorCheckSettings",
     "Vault",
+    "WhenSettings",
     "effective",
     "load",
     "load_text",

@@ -93,7 +93,8 @@ class Settings(Section):
             must_be_one_of(where, chosen, chat | set(self.routing.routers))
         judge = {} if self.cache.semantic.judge.model is None else {"cache.semantic.judge.model": self.cache.semantic.judge.model}
         ceilings = {f"modes.ladder.{name}.model": rung.model for name, rung in self.modes.ladder.items() if rung.model is not None}
-        for where, chosen in {**ceilings, **judge}.items():
+        extractor = {} if self.memory.extractor.model is None else {"memory.extractor.model": self.memory.extractor.model}
+        for where, chosen in {**ceilings, **judge, **extractor}.items():
             must_be_one_of(where, chosen, chat)
         self.routing.check_names(chat, set(self.models) | local | ({"local-embeddings"} if local else set()))
         if "local" in self.providers:

@@ -110,6 +110,7 @@ class LedgerMeter:
             prompt_version=request.prompt_version,
             mode=None if request.mode is DEEP else request.mode.name,
             task_type=_bounded(request.extras.task_type),
+            memory=_bounded(request.recalled),
             stream=request.stream,
             **facts,  # type: ignore[arg-type]  # the callers name the fields
         )

@@ -130,6 +130,7 @@ def _attributes(entry: LedgerEntry, model: str) -> Attributes:
         (names.MODEL, entry.model_used),
         (names.ROUTE, entry.route),
         (names.CHECKS, entry.checks),
+        (names.MEMORY, entry.memory),
         (names.MODE, entry.mode),
     ):
         if value:

@@ -25,6 +25,9 @@ class Installation:
 
     `settings` are those of `farthing.yaml`; `environ` adds environment variables. The data are in `folder/data_name`. The folder must not
     lie below /root, which the embedded PostgreSQL cannot read. Output is in `log`.
+
+    `background`: how many background processes (setting `jobs.workers`). 0 by default, so that a test has no process that it does not
+    need: the gateway workers then do that work. None leaves it to the settings.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class Installation:
         settings: Mapping[str, Any] | None = None,
         *,
         workers: int = 1,
+        background: int | None = 0,
         environ: Mapping[str, str] | None = None,
         data_name: str = "data",
     ) -> None:
@@ -42,7 +46,8 @@ class Installation:
         self.settings = folder / "farthing.yaml"
         self.workers = workers
         self.port = free_port()
-        self._environ = {**os.environ, **(environ or {})}
+        chosen = {} if background is None else {"FARTHING_JOBS__WORKERS": str(background)}
+        self._environ = {**os.environ, **chosen, **(environ or {})}
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         self.settings.write_text(yaml.safe_dump(dict(settings or {})), encoding="utf-8")
@@ -71,6 +76,10 @@ class Installation:
     def worker_pids(self) -> list[int]:
         """The gateway workers that live now."""
         return [pid for pid, command in _children(self.pid) if "farthing.worker" in command]
+
+    def background_pids(self) -> list[int]:
+        """The background processes that live now."""
+        return [pid for pid, command in _children(self.pid) if "farthing.job_worker" in command]
 
     def chat_pids(self) -> list[int]:
         """The local chat model's process, if it lives."""

@@ -425,30 +425,36 @@ class AnswerStoreContract:
         ("scope", "left"),
         [
             (CacheScope(), []),
-            (CacheScope(namespace="docs"), ["tagged", "plain"]),
-            (CacheScope(tag="v1"), ["docs", "plain"]),
-            (CacheScope(tag="v"), ["docs", "tagged", "plain"]),
-            (CacheScope(namespace="docs", tag="v1"), ["docs", "tagged", "plain"]),
-            (CacheScope(answer_key=sha256(b"plain").digest()), ["docs", "tagged"]),
+            (CacheScope(namespace="docs"), ["tagged", "plain", "ann"]),
+            (CacheScope(tag="v1"), ["docs", "plain", "ann"]),
+            (CacheScope(tag="v"), ["docs", "tagged", "plain", "ann"]),
+            (CacheScope(namespace="docs", tag="v1"), ["docs", "tagged", "plain", "ann"]),
+            (CacheScope(answer_key=sha256(b"plain").digest()), ["docs", "tagged", "ann"]),
             (CacheScope(user_id="ann"), ["docs", "tagged", "plain"]),
-            (CacheScope(user_id=""), ["docs", "tagged", "plain"]),
+            (CacheScope(user_id="ann", namespace="docs"), ["docs", "tagged", "plain", "ann"]),
+            (CacheScope(user_id=""), ["docs", "tagged", "plain", "ann"]),
         ],
     )
     async def test_what_is_flushed_goes_and_does_not_come_back(self, stores: Stores, scope: CacheScope, left: list[str]) -> None:
-        """Not even when another worker stores only afterwards what it was given before. An answer has no user."""
-        facts: dict[str, dict[str, Any]] = {"docs": {"namespace": "docs"}, "tagged": {"tags": ("v1", "a,\u00e9{")}, "plain": {}}
+        """Not even when another worker stores only afterwards what it was given before."""
+        facts: dict[str, dict[str, Any]] = {
+            "docs": {"namespace": "docs"},
+            "tagged": {"tags": ("v1", "a,\u00e9{")},
+            "plain": {},
+            "ann": {"user_id": "ann"},
+        }
         answers = {name: stored_answer(name, **rest) for name, rest in facts.items()}
         rival = stored_answer("docs", tenant="rival", namespace="docs", tags=("v1",))
         await stores.answers.put([*answers.values(), rival])
         stores.clock.now += timedelta(seconds=1)
-        assert await stores.answers.forget("acme", scope) == 3 - len(left)
+        assert await stores.answers.forget("acme", scope) == 4 - len(left)
         await stores.answers.put([*answers.values()])
         for name, answer in answers.items():
             assert await stores.answers.get("acme", answer.key) == (answer if name in left else None)
         assert await stores.answers.get("rival", rival.key) == rival
         fresh = [msgspec.structs.replace(answer, created_at=stores.clock.now + _DAY) for answer in answers.values()]
         await stores.answers.put([msgspec.structs.replace(one, expires_at=_NOON + 3 * _DAY) for one in fresh])
-        assert len([one for one in fresh if await stores.answers.get("acme", one.key)]) == 3
+        assert len([one for one in fresh if await stores.answers.get("acme", one.key)]) == 4
 
     async def test_concurrent_writers_of_the_same_keys_all_succeed(self, stores: Stores) -> None:
         answers = [stored_answer(str(n)) for n in range(50)]

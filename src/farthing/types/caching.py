@@ -15,11 +15,13 @@ class StoredAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An exact-cache entry as the shared tier keeps it.
 
     `key` is a 32-byte digest that already covers tenant, namespace and the normalised request. `payload` is opaque to the store.
-    `cost_microusd` is what the model call cost: the saving of each hit.
+    `cost_microusd` is what the model call cost: the saving of each hit. `user_id` is on whose behalf it was made: it is forgotten with him,
+    though whoever asks the same is given it.
     """
 
     key: bytes
     tenant: str
+    user_id: str | None = None
     namespace: str
     tags: tuple[str, ...] = ()
     model: str
@@ -33,7 +35,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A question that was answered, as the semantic cache keeps it, and where its answer is.
 
     `partition` is a 32-byte digest of all that must be equal before two questions may be compared: tenant, namespace, user where the
-    question is personal, the context around it, the version of the embedder. `vector` is its embedding, one signed byte for each
+    question is personal, the context around it, the version of the embedder. `user_id` is on whose behalf it was asked: it is forgotten
+    with him, personal or not. `vector` is its embedding, one signed byte for each
     dimension (see `ports.Encoded`). `payload` is opaque to stores and may be sealed: the text and what is known of its words.
     `answer_key` is the `StoredAnswer.key` of its answer, `request_id` the request that brought it. `id` is a UUIDv7.
     """

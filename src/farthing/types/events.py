@@ -56,6 +56,10 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
     most: int = 1
     linger_s: float = 0.0
 
+    def wants(self, event_type: str) -> bool:
+        """Whether it is for events of this type."""
+        return any(one in {"*", event_type} or (one.endswith(".*") and event_type.startswith(one[:-1])) for one in self.types)
+
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """Events of one lane for one handler, in order, leased until `until`. `attempt` counts from 1. `token` is the store's."""

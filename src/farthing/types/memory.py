@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -29,7 +30,8 @@ class NewFact(msgspec.Struct, frozen=True, kw_only=True):
 class Fact(NewFact, frozen=True, kw_only=True):
     """A fact of a user. It holds in the world from `valid_from` to `valid_to`; it is believed from `known_from` to `known_to`.
 
-    None: still. What superseded it, or who took it back, is in `ended_by`.
+    None: still. What superseded it, or who took it back, is in `ended_by`: `fact:ID`, `person:KEY`, `expiry`, `max_facts`. `confirmed_at`
+    is the latest time at which it was said to hold; None: it was said once.
     """
 
     id: UUID
@@ -38,6 +40,7 @@ class Fact(NewFact, frozen=True, kw_only=True):
     valid_to: datetime | None = None
     known_from: datetime
     known_to: datetime | None = None
+    confirmed_at: datetime | None = None
     ended_by: str | None = None
 
 
@@ -50,14 +53,45 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     version: int
 
 
-class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """One turn of a conversation that was handed to us. `number` counts from 1 within the conversation."""
+class Turn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One turn of a conversation that was handed to us. A conversation is one user's (None: the tenant's), by whatever name it has.
+
+    `number` counts from 1 within the conversation; the store gives it. `payload` is opaque to stores and may be sealed: what was said.
+    `vector` is its embedding, one signed byte for each dimension, by the embedder of that name; None: it has none yet. `at` is when the
+    request that brought it arrived.
+    """
 
     id: UUID
     tenant: str
     user: str | None
     conversation: str
-    number: int
+    number: int = 0
     role: str
-    text: str
+    payload: bytes
+    vector: bytes | None = None
+    embedder: str | None = None
     at: datetime
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """Proof that a user, or (None) a whole tenant, was forgotten. `by` is the key that said so.
+
+    `places` is, by name, how many things went there; None: the place was away, and may still hold something.
+    """
+
+    id: UUID
+    tenant: str
+    user: str | None
+    at: datetime
+    by: str
+    places: dict[str, int | None]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every place was there."""
+        return None not in self.places.values()
+
+
+def subject_of(tenant: str, user: str) -> bytes:
+    """What stands for a user where his name may not be kept: who knows the name can find it, nobody can read it."""
+    return hashlib.sha256(msgspec.json.encode([tenant, user])).digest()

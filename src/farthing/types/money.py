@@ -124,8 +124,8 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defa
     for a stale one) is never final, and what it costs is taken off the savings. `baseline_microusd` is what the request would have cost
     without Farthing; `saved_microusd` is that less the cost of what was done instead. Prices are micro-dollars per million tokens;
     `price_source` says where they came from (`notional`: a stand-in price for a model that costs nothing per token, so that savings are
-    visible). `worker` is the process that spent: whose budget leases the entry settles. `checks` is as in `Answer`. Encoded, fields at
-    their defaults are left out; the store fills them in.
+    visible). `worker` is the process that spent: whose budget leases the entry settles. `checks` is as in `Answer`, `memory`
+    as in `Request.recalled`. Encoded, fields at their defaults are left out; the store fills them in.
     """
 
     id: UUID
@@ -166,6 +166,7 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defa
     error: str | None = None
     worker: str | None = None
     checks: str | None = None
+    memory: str | None = None
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):

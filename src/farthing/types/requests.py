@@ -42,7 +42,8 @@ class Extras(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tags: tuple[str, ...] = ()
     user: str | None = None
     personal: bool | None = None
-    memory: bool | Literal["on", "off"] | None = None
+    memory: bool | Literal["on", "off", "facts", "facts+windows"] | None = None
+    conversation_id: str | None = None
     knowledge: bool | Literal["on", "off"] | None = None
     route: str | Json | None = None
     prompt: str | None = None
@@ -109,6 +110,7 @@ class Request(msgspec.Struct, kw_only=True):
     `over_budget`: a soft budget of the caller is spent. `lifeline` says who still waits. `foreign`: a door translated `body` from another
     vendor's format, so that the caller never chose OpenAI's names for its fields. `purpose`: `answer`, or what we ask on our own account.
     `asked` is what the semantic cache has made of it, for when its answer is kept.
+    `recalled` says what memory put into it, in short (docs/recall.md); None: it was not asked.
     `quotas` reads how the limits of the caller's key stand; None: it has none. `mode` is how much may be done for it. `choice` is which
     models answer it (`routing.choice.Choice`); None: the one that was asked for. `prompt` was put in front of the messages, in the words
     for all; `prompt_version` names it.
@@ -134,6 +136,7 @@ class Request(msgspec.Struct, kw_only=True):
     choice: Any = None
     prompt: Prompt | None = None
     prompt_version: str | None = None
+    recalled: str | None = None
     traceparent: str | None = None
     lifeline: Lifeline
     quotas: Callable[[], Sequence[Quota]] | None = None

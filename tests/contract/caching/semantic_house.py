@@ -167,9 +167,8 @@ class SemanticHouse:
         providers = {"p": {"kind": "openai_compatible", "base_url": "http://127.0.0.1:9/v1"}}
         self.settings = Settings.model_validate({"local": {"enabled": False}, "cache": cache, "models": models, "providers": providers})
         world_stores: Any = {"answers": self.world.answers, "questions": self.world.questions, "records": self.world.records}
-        unused = ("keys", "ledger", "budgets", "responses", "retention", "requests", "routers", "outcomes", "config", "spend")
-        others: Any = dict.fromkeys(unused)
-        stores = Stores(**world_stores, **others, changes=self.world.changes)
+        unused: Any = dict.fromkeys(Stores.__struct_fields__)
+        stores = Stores(**{**unused, **world_stores, "changes": self.world.changes})
         self.caches = Caches(self.settings, stores, embedder, self.world.cipher, shared=True)
         meter = LedgerMeter(self, [], anonymous_per_minute=0)
         catalogue = Catalogue([self._model(name) for name in ("fast", "judge")], random.Random(1))  # noqa: S311 - nothing secret

@@ -16,6 +16,7 @@ _VALUES = {
     "text": "'x'",
     "text[]": "'{x}'",
     "bytea": "decode(repeat('00', 32), 'hex')",
+    "json": "'{}'",
     "jsonb": "'{}'",
     "boolean": "true",
     "date": "current_date",

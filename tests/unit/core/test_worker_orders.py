@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from farthing.orders import RETIRE
-from farthing.worker import read_line
+from farthing.worker_process import read_line
 
 
 def test_a_word_that_follows_the_orders_at_once_is_left_for_whoever_watches() -> None:

@@ -333,7 +333,7 @@ def test_switches_in_headers_are_read_as_such(name: str, value: str, expected: E
         (None, [header("namespace", "a\x85b")], "farthing.namespace", "1 to 256 printable"),
         ({"dry_run": True}, [], "farthing.dry_run", "not available in this version"),
         (None, [header("dry-run", "true")], "farthing.dry_run", "not available in this version"),
-        ({"memory": "on"}, [], "farthing.memory", "not available in this version"),
+        ({"knowledge": "on"}, [], "farthing.knowledge", "not available in this version"),
         ({"prompt": {"name": "p"}}, [], "farthing.prompt", "expected str | null, got object"),
         ({"prompt": ""}, [], "farthing.prompt", "1 to 256 printable characters"),
     ],

@@ -1,0 +1,18 @@
+"""The JSON of an event, as buses keep it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from farthing.errors import InvalidRequest
+from farthing.types import Event
+
+
+def encoded(event: Event, value: Any) -> str:
+    """A part of an event as JSON, such as its data. Raises `InvalidRequest` when it is none."""
+    try:
+        return msgspec.json.encode(value).decode()
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidRequest(f"the data of event {event.id[:128]!r} are no JSON: {error}", param="data") from error
