@@ -57,35 +57,37 @@ async function found(request, who, action, now) {
     const end = value.indexOf('\n');
     const head = JSON.parse(end < 0 ? value : value.substring(0, end));
     if (head.e <= now * 1000 || !(await fresh(tenant, head.v))) return request;
-    if (head.p) { // the body is in S3
+    const etag = '"' + head.r + '"';
+    const headers = {
+        'cache-control': { value: 'private, no-cache' }, // only the store knows whether it is still fresh
+        'etag': { value: etag },
+        'age': { value: String(Math.max(0, Math.floor((now - head.t / 1000) / 1000))) },
+        'x-farthing-source': { value: 'edge' },
+        'x-farthing-model': { value: head.m },
+        'x-farthing-request-id': { value: head.r.replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-') },
+    };
+    const known = request.headers['if-none-match'];
+    if (known && known.value.indexOf(etag) >= 0) return { statusCode: 304, statusDescription: 'Not Modified', headers: headers };
+    if (head.p) { // it is in S3
         request.uri = '/' + head.p;
         request.querystring = {};
         cf.selectRequestOriginById(ORIGIN);
         return request;
     }
-    return {
-        statusCode: 200,
-        statusDescription: 'OK',
-        headers: {
-            'content-type': { value: 'application/json' },
-            'cache-control': { value: 'private, no-store' },
-            'x-farthing-source': { value: 'edge' },
-            'x-farthing-model': { value: head.m },
-            'x-farthing-request-id': { value: head.r.replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-') },
-        },
-        body: { encoding: 'text', data: value.substring(end + 1) },
-    };
+    headers['content-type'] = { value: head.f === 'text' ? 'text/plain; charset=utf-8' : 'application/json' };
+    return { statusCode: 200, statusDescription: 'OK', headers: headers, body: { encoding: 'text', data: value.substring(end + 1) } };
 }
 
 async function handler(event) {
     const request = event.request;
     const now = Date.now();
     delete request.headers['x-farthing-user']; // who somebody says that he is
+    delete request.querystring.user;
     try {
         const path = /^\/edge\/([^/]+)$/.exec(request.uri);
         const who = path && (await caller(request, now));
         if (!who) return request;
-        if (/^[\x21-\x7e]{1,256}$/.test(who.user)) request.headers['x-farthing-user'] = { value: who.user };
+        request.querystring.user = { value: encodeURIComponent(who.user) };
         const action = decodeURIComponent(path[1]);
         if (request.method !== 'GET' || action.length > MOST_ACTION) return request;
         return await found(request, who, action, now);

@@ -2,7 +2,7 @@
 
 | key | value |
 |---|---|
-| `a.TENANT.USER.ACTION` | an answer: a line of JSON (`Head`), and its body on the next line, unless the head points to S3 |
+| `a.TENANT.USER.ACTION` | an answer: a line of JSON (`Head`), and behind it what is given, unless the head points to S3 |
 | `v.TENANT.STATE` | the version of a state, as a number; none is 0 |
 | `f.TENANT` or `f.TENANT.USER` | when they were last forgotten, in Unix microseconds |
 | `k.ID` | a key that signs tokens (docs/edge-aws.md) |
@@ -24,11 +24,13 @@ from farthing.types import EdgeAnswer, Json
 
 MOST_VALUE: Final = 1024
 """Bytes of a value."""
+TEXT: Final = "text/plain; charset=utf-8"
+JSON: Final = "application/json"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is said of an answer. Times are Unix microseconds. `p` is where the body is in S3; None: it stands below."""
+    """What is said of an answer. Times are Unix microseconds."""
 
     e: int
     """It expires."""
@@ -42,9 +44,13 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The model."""
     c: int = 0
     """Micro-dollars."""
+    f: str | None = None
+    """What is stored is the body's `content`, as it is given, in this `format`; None: it is the body as JSON."""
     p: str | None = None
+    """Where it is in S3; None: behind the head."""
 
 
+_FORMATS: Final = ("text", "json")
 _heads = msgspec.json.Decoder(Head)
 
 
@@ -88,9 +94,20 @@ def object_key(answer: EdgeAnswer) -> str:
     return f"{answer_key(answer.tenant, answer.user, answer.action).replace('.', '/')}/{answer.request_id.hex}"
 
 
-def encode(answer: EdgeAnswer) -> tuple[str, bytes, bool]:
-    """The value of an answer; its body; and whether the value points to where the body is to be in S3, because it has no room for it."""
-    body = msgspec.json.encode(answer.body)
+class Encoded(msgspec.Struct, frozen=True):
+    """The value of an answer; and what it gives, which is to be in S3 where the value `points` there, because it has no room for it."""
+
+    value: str
+    given: bytes
+    points: bool
+    kind: str
+
+
+def encode(answer: EdgeAnswer) -> Encoded:
+    """An answer as it is stored."""
+    body = answer.body
+    plain = set(body) == {"content", "format"} and body["format"] in _FORMATS and isinstance(body["content"], str)
+    given = body["content"].encode(errors="replace") if plain else msgspec.json.encode(body)
     head = Head(
         e=micros(answer.expires_at),
         t=micros(answer.made_at),
@@ -98,30 +115,33 @@ def encode(answer: EdgeAnswer) -> tuple[str, bytes, bool]:
         r=answer.request_id.hex,
         m=answer.model,
         c=answer.cost_microusd,
+        f=body["format"] if plain else None,
     )
-    value = msgspec.json.encode(head) + b"\n" + body
+    kind = TEXT if head.f == "text" else JSON
+    value = msgspec.json.encode(head) + b"\n" + given
     if len(value) <= MOST_VALUE:
-        return value.decode(), body, False
-    return msgspec.json.encode(msgspec.structs.replace(head, p=object_key(answer))).decode(), body, True
+        return Encoded(value.decode(), given, points=False, kind=kind)
+    pointer = msgspec.structs.replace(head, p=object_key(answer))
+    return Encoded(msgspec.json.encode(pointer).decode(), given, points=True, kind=kind)
 
 
 def decode(value: str) -> tuple[Head, str]:
-    """The head of a value, and the body; empty where the head points to S3. Raises `NotOurs`."""
-    told, _, body = value.partition("\n")
+    """The head of a value, and what it gives; empty where the head points to S3. Raises `NotOurs`."""
+    told, _, given = value.partition("\n")
     try:
-        return _heads.decode(told), body
+        return _heads.decode(told), given
     except (msgspec.MsgspecError, RecursionError) as error:
         raise NotOurs(str(error)) from None
 
 
-def answer_of(tenant: str, user: str, action: str, head: Head, body: str | bytes) -> EdgeAnswer:
-    """An answer from its head and its body. Raises `NotOurs`."""
+def answer_of(tenant: str, user: str, action: str, head: Head, given: bytes) -> EdgeAnswer:
+    """An answer from its head and what it gives. Raises `NotOurs`."""
     try:
         return EdgeAnswer(
             tenant=tenant,
             user=user,
             action=action,
-            body=msgspec.json.decode(body, type=Json),
+            body=msgspec.json.decode(given, type=Json) if head.f is None else {"content": given.decode(), "format": head.f},
             model=head.m,
             versions=head.v,
             request_id=UUID(head.r),

@@ -78,10 +78,10 @@ class CloudFrontEdge:
         if found is None:
             return None
         try:
-            head, body = decode(found)
+            head, given = decode(found)
             if moment(head.e) <= self._now() or not self._current(tenant, head):
                 return None
-            return answer_of(tenant, user, action, head, body if head.p is None else self._object(head.p))
+            return answer_of(tenant, user, action, head, given.encode() if head.p is None else self._object(head.p))
         except NotOurs:
             return None
 
@@ -102,22 +102,22 @@ class CloudFrontEdge:
             return await self._calls.run(lambda: self._put(answer, until), "store an answer")
 
     def _put(self, answer: EdgeAnswer, until: float) -> bool:
-        value, body, points = encode(answer)
-        if points and self._settings.bucket is None:
+        made = encode(answer)
+        if made.points and self._settings.bucket is None:
             return False
         key = answer_key(answer.tenant, answer.user, answer.action)
         if not self._may(answer, key):
             return False
-        if points:  # before what points to it
+        if made.points:  # before what points to it
             self._s3.put_object(
                 Bucket=self._settings.bucket,
                 Key=object_key(answer),
-                Body=body,
-                ContentType="application/json",
-                CacheControl="private, no-store",
+                Body=made.given,
+                ContentType=made.kind,
+                CacheControl="private, no-cache",
             )
-        stored = self._values.change(lambda: {key: value} if self._may(answer, key) else None, until)
-        if not stored and points:
+        stored = self._values.change(lambda: {key: made.value} if self._may(answer, key) else None, until)
+        if not stored and made.points:
             self._s3.delete_object(Bucket=self._settings.bucket, Key=object_key(answer))
         if stored and self._values.size > self._settings.max_bytes:
             with suppress(Unavailable):  # the next one tries again
@@ -196,6 +196,9 @@ class CloudFrontEdge:
             keys = [{"Key": item["Key"]} for item in page.get("Contents", [])]
             if keys:
                 self._s3.delete_objects(Bucket=self._settings.bucket, Delete={"Objects": keys, "Quiet": True})
+
+    async def close(self) -> None:
+        """See `ports.EdgeStore.close`. There is nothing to let go of: idle connections end by themselves."""
 
     async def prune(self, max_rows: int) -> int:
         """See `ports.EdgeStore.prune`."""

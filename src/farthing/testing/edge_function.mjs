@@ -37,7 +37,9 @@ for (const one of cases) {
     const headers = {};
     for (const [name, value] of Object.entries(one.request.headers)) headers[name] = { value };
     const cookies = one.request.cookie === null ? {} : { farthing_edge: { value: one.request.cookie } };
-    const request = { method: one.request.method, uri: one.request.uri, querystring: { q: { value: '1' } }, headers, cookies };
+    const querystring = {};
+    for (const [name, value] of Object.entries(one.request.query ?? {})) querystring[name] = { value };
+    const request = { method: one.request.method, uri: one.request.uri, querystring, headers, cookies };
     const started = process.hrtime.bigint();
     const out = await handler({ version: '1.0', context: { eventType: 'viewer-request' }, viewer: { ip: '127.0.0.1' }, request });
     const micros = Number(process.hrtime.bigint() - started) / 1000;

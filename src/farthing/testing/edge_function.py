@@ -21,7 +21,8 @@ _TIMEOUT_S = 60
 def played(function: Path, cases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What came of each case: `out`, what the function returned; `origin`, which one it chose; and how many `reads` it took.
 
-    A case has `name`, `now_ms`, the `values` of the store, and a `request` with `method`, `uri`, `headers`, and `cookie` (None: no cookie).
+    A case has `name`, `now_ms`, the `values` of the store, and a `request` with `method`, `uri`, `headers`, `cookie` (None: no
+    cookie), and `query`, if any.
     Raises RuntimeError without Node.
     """
     node = shutil.which("node")

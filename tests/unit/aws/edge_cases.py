@@ -38,7 +38,7 @@ def answer(**more: Any) -> EdgeAnswer:
         "tenant": "acme",
         "user": "ann",
         "action": "briefing",
-        "body": {"content": 'All is well: "ünï"\n\u2028'},
+        "body": {"content": 'All is well: "ünï"\n\u2028', "format": "text"},
         "model": "fast",
         "versions": {"deployments": 2, "alerts": 0},
         "request_id": REQUEST,
@@ -51,7 +51,11 @@ def answer(**more: Any) -> EdgeAnswer:
 
 
 def cases() -> list[dict[str, Any]]:
-    """`expect`: `answer` with the body, `s3` with the path, or `forward`; `user`: who the origin is told that it is, null for nobody."""
+    """All of them.
+
+    `expect`: `answer` with what is given, `known` (304), `s3` with the path, or `forward`; `user`: who the origin is told that it is, null
+    for nobody.
+    """
     ann = token(claims())
     big = answer(body={"content": "x" * 2000})
     odd = answer(tenant="ünï", user="a b/ü", action="täglich")
@@ -59,6 +63,11 @@ def cases() -> list[dict[str, Any]]:
     return [
         _case("a fresh answer", [answer()]),
         _case("one that hangs on nothing", [answer(versions={})]),
+        _case("one of JSON", [answer(body={"content": '{"n": 1.0}', "format": "json"})]),
+        _case("a body of any kind", [answer(body={"any": [1, None]})]),
+        _case("one that is known already", [answer()], headers={"if-none-match": f'"{REQUEST.hex}"'}, expect="known"),
+        _case("another one that is known", [answer()], headers={"if-none-match": '"other"'}),
+        _case("one that does not fit and is known", [big], headers={"if-none-match": f'W/"{REQUEST.hex}"'}, expect="known"),
         _case("names of all kinds", [odd], path="/edge/t%C3%A4glich", cookie=token(claims(tenant="ünï", sub="a b/ü"))),
         _case("one that does not fit", [big], expect="s3"),
         _case("a state that has changed", [answer()], states={"deployments": 3}, expect="forward"),
@@ -102,7 +111,7 @@ def _case(name: str, answers: list[EdgeAnswer], **more: Any) -> dict[str, Any]:
     given: dict[str, Any] = {"states": {"deployments": 2}, "path": "/edge/briefing", "method": "GET", "cookie": token(claims()), **more}
     values = {"k.2026": KEY, **given.get("values", {})}
     for each in answers:
-        values[answer_key(each.tenant, each.user, each.action)] = encode(each)[0]
+        values[answer_key(each.tenant, each.user, each.action)] = encode(each).value
     tenants = {each.tenant for each in answers} | {"acme"}
     values |= {version_key(tenant, state): str(version) for tenant in sorted(tenants) for state, version in given["states"].items()}
     expect = given.get("expect", "answer")
@@ -111,12 +120,19 @@ def _case(name: str, answers: list[EdgeAnswer], **more: Any) -> dict[str, Any]:
         "name": name,
         "now_ms": int(NOW.timestamp() * 1000),
         "values": values,
-        "request": {"method": given["method"], "uri": given["path"], "cookie": given["cookie"], "headers": given.get("headers", {})},
+        "request": {
+            "method": given["method"],
+            "uri": given["path"],
+            "cookie": given["cookie"],
+            "headers": given.get("headers", {}),
+            "query": given.get("query", {}),
+        },
         "expect": expect,
         "user": given.get("user", users) if expect == "forward" else None,
         "answers": [_told(each) for each in answers],
-        "body": encode(answers[0])[1].decode() if expect == "answer" else None,
-        "object": json.loads(encode(answers[0])[0])["p"] if expect == "s3" else None,
+        "given": encode(answers[0]).given.decode() if expect == "answer" else None,
+        "kind": encode(answers[0]).kind if answers else None,
+        "object": json.loads(encode(answers[0]).value)["p"] if expect == "s3" else None,
     }
 
 
