@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import msgspec
 
 from farthing.aws.appconfig import AppConfig
+from farthing.aws.eventbridge import EventBridgeBus
 from farthing.errors import SettingsError
 from farthing.facts import Most
 from farthing.inprocess.config_file import FileConfig
@@ -101,7 +102,7 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         routers=PostgresRouters(database),
         sightings=PostgresSightings(database),
         outcomes=PostgresOutcomes(database),
-        events=PostgresEvents(database, max_backlog=settings.events.max_backlog),
+        events=_events(settings, database),
         receipts=PostgresReceipts(database),
         facts=PostgresFacts(database, most=Most(facts=settings.memory.max_facts)),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
@@ -109,6 +110,13 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         spend=PostgresSpendLog(database),
         database=database,
     )
+
+
+def _events(settings: Settings, database: Database) -> EventBus:
+    chosen = settings.events
+    if chosen.bus == "aws":
+        return EventBridgeBus(chosen.aws, max_backlog=chosen.max_backlog)
+    return PostgresEvents(database, max_backlog=chosen.max_backlog)
 
 
 def _config(settings: Settings, database: Database) -> ConfigStore:

@@ -37,7 +37,7 @@ Bump = Callable[[str, Sequence[str]], Awaitable[dict[str, int]]]
 class EventBridgeBus:
     """See the module. `bump` makes versions of states go up, before a publish returns; None: in the bus's own table.
 
-    `counted_for_s` is how long a count of what waits is believed.
+    While a handler has more than `max_backlog` events to do, none are published; `counted_for_s` is how long a count of them is believed.
     Leases, delays and lingering are whole seconds, rounded up. A publish of more than 33 events is several transactions: after a failure
     some of them may be stored, and the same publish again stores the rest. A delivery holds ten events at most. `backlog` is SQS's count,
     up to a minute old; its `lag_s` is that of what this process took last. `prune` deletes nothing while a handler has anything to do.
@@ -45,9 +45,15 @@ class EventBridgeBus:
     """
 
     def __init__(
-        self, settings: AwsEventSettings, *, bump: Bump | None = None, counted_for_s: float = 5.0, now: Callable[[], datetime] = utc_now
+        self,
+        settings: AwsEventSettings,
+        *,
+        max_backlog: int,
+        bump: Bump | None = None,
+        counted_for_s: float = 5.0,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
-        self._settings = settings
+        self._max_backlog = max_backlog
         self._now = now
         self._calls = AwsCalls(settings, "events.bus: aws", "docs/events-aws.md")
         self._table = EventTable(self._calls, settings.table, settings.keep_days)
@@ -108,7 +114,7 @@ class EventBridgeBus:
         if time.monotonic() - at >= self._counted_for_s:
             self._counts = (time.monotonic(), await self._calls.run(lambda: self._counted(subscriptions), "count messages"))
         for handler, (waiting, under_way) in self._counts[1].items():
-            if waiting + under_way > self._settings.max_waiting:
+            if waiting + under_way > self._max_backlog:
                 raise Overloaded(
                     f"{handler} is {waiting + under_way} events behind: try again later.", retry_after_s=max(1.0, self._counted_for_s)
                 )

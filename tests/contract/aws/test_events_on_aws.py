@@ -24,6 +24,7 @@ from farthing.testing.events import DeliveryContract, EventRig
 from farthing.testing.events_kept import EventStoreContract
 from farthing.types import Delivery, Event, Subscription, utc_now
 
+_MOST = 100_000
 _SERVICES = "cloudformation,dynamodb,sqs,events,iam,sts"
 
 
@@ -52,13 +53,13 @@ def settings(aws: Ministack) -> AwsEventSettings:
 
 @pytest.fixture
 def bus(settings: AwsEventSettings) -> EventBridgeBus:
-    return EventBridgeBus(settings)
+    return EventBridgeBus(settings, max_backlog=_MOST)
 
 
 @pytest.fixture
 def rig(request: pytest.FixtureRequest, settings: AwsEventSettings) -> EventRig:
     """SQS has whole seconds, and they pass in no other way than by waiting: leases are short where a test waits for their end."""
-    bus = EventBridgeBus(settings)
+    bus = EventBridgeBus(settings, max_backlog=_MOST)
     slow = any(part in request.node.name for part in ("taker_died", "can_be_kept", "again_at_its_time", "more_of_a_lane"))
 
     async def wait(seconds: float) -> None:
@@ -69,8 +70,8 @@ def rig(request: pytest.FixtureRequest, settings: AwsEventSettings) -> EventRig:
 
     return EventRig(
         bus=bus,
-        other=EventBridgeBus(settings),
-        crowded=EventBridgeBus(_with(settings, max_waiting=9), counted_for_s=0),
+        other=EventBridgeBus(settings, max_backlog=_MOST),
+        crowded=EventBridgeBus(settings, max_backlog=9, counted_for_s=0),
         changes=None,
         versions=versions,
         now=utc_now,
@@ -134,7 +135,7 @@ async def test_forgetting_reaches_events_dead_letters_and_what_waits(bus: EventB
     await bus.publish([late])
     assert ids(await taken(bus)) == [["3"]], "what waited is gone too"
     assert [each.id for each in await bus.tail(tenant="acme", after=-1, limit=9)] == ["3"]
-    everything = str(client(aws, "dynamodb").scan(TableName=bus._settings.table)["Items"])
+    everything = str(client(aws, "dynamodb").scan(TableName=bus._table._name)["Items"])
     assert "canary-7351" not in everything
     assert "ann" not in everything
     await bus.publish([event("new", user="ann")])
@@ -156,7 +157,7 @@ async def test_tail_and_prune_follow_positions(bus: EventBridgeBus) -> None:
 
 async def test_events_of_other_systems_become_events_of_the_tenant_in_the_settings(settings: AwsEventSettings, aws: Ministack) -> None:
     routes = [{"source": "shop.*", "tenant": "acme", "user": "detail.customer.id", "subject": "detail.order"}]
-    bus = EventBridgeBus(settings)
+    bus = EventBridgeBus(settings, max_backlog=_MOST)
     await bus.subscribe([Subscription(handler="h", types=("shop.*",))])
     inbox = Inbox(_with(settings, inbox=f"{settings.prefix}-inbox", inbound=routes, timeout_s=4), bus.publish)
     detail = {"order": 71, "customer": {"id": "ann"}, "tenant": "evil"}
@@ -180,7 +181,7 @@ async def test_events_of_other_systems_become_events_of_the_tenant_in_the_settin
 
 
 async def test_eventbridge_is_told_what_its_own_rules_want_and_nothing_comes_back(settings: AwsEventSettings, aws: Ministack) -> None:
-    bus = EventBridgeBus(_with(settings, mirror=["mode.*"]))
+    bus = EventBridgeBus(_with(settings, mirror=["mode.*"]), max_backlog=_MOST)
     sqs, events = client(aws, "sqs"), client(aws, "events")
     url = sqs.create_queue(QueueName=f"{settings.prefix}-theirs")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -212,7 +213,7 @@ async def test_what_is_too_large_for_aws_is_told_and_nothing_is_stored(bus: Even
 async def test_an_aws_that_is_away_or_silent_is_unavailable_within_the_deadline(settings: AwsEventSettings, *, deaf: bool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1] if deaf else 9}"
-        bus = EventBridgeBus(_with(settings, endpoint_url=url, timeout_s=0.4))
+        bus = EventBridgeBus(_with(settings, endpoint_url=url, timeout_s=0.4), max_backlog=_MOST)
         with pytest.raises(Unavailable, match="AWS"):
             await bus.publish([event("1")])
 
