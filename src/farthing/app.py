@@ -7,6 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from msgspec.structs import replace
+
 from farthing.app_caches import Caches
 from farthing.app_catalogue import LOCAL, catalogue_of, embedder_of, models_of, price_questions, providers_of
 from farthing.app_events import Events
@@ -22,6 +24,7 @@ from farthing.budgets import Budget
 from farthing.caching.flushing import flush_handler
 from farthing.cipher import Cipher, open_cipher
 from farthing.errors import BudgetExceeded, FarthingError
+from farthing.events.telling import TellingConfig
 from farthing.flow import Hearers, Parts, errand_flow, request_flow
 from farthing.http.admin import AdminDoors, door
 from farthing.http.admin_budgets import BudgetDoors
@@ -84,7 +87,7 @@ from farthing.telemetry import instruments as names
 from farthing.telemetry.metrics import Metrics
 from farthing.telemetry.tracing import build as build_tracing
 from farthing.telemetry.tracing import outgoing
-from farthing.types import KeyRecord, Operation, Principal
+from farthing.types import Event, KeyRecord, Operation, Principal
 
 _log = logging.getLogger("farthing")
 SOCKET_PATH = "/api/v1/generate/ws"
@@ -100,6 +103,8 @@ class Farthing:
     """One gateway process. `asgi` is the application; `start` and `stop` bracket its background work."""
 
     def __init__(self, settings: Settings, runtime: Runtime, stores: Stores) -> None:
+        if settings.config.store != "postgres":
+            stores = replace(stores, config=TellingConfig(stores.config, self._tell))
         self._settings = settings
         self._runtime = runtime
         self._stores = stores
@@ -146,7 +151,6 @@ class Farthing:
         table = LimitTable(settings.data / "run", rows=bounds.max_keys, columns=columns)
         self._limits = KeyLimits(table, max_wait_s=bounds.max_wait_s)
         self._admission = Admission(rules, self._limits, max_wait_s=bounds.max_wait_s, max_queue=bounds.max_queue)
-        self._taking_in = EventDoor(self._events.publisher, self._admission, settings.events.door, settings.server)
         self._calls = ModelCalls(most=bounds.max_calls, max_queue=bounds.max_queued_calls, max_wait_s=bounds.max_wait_s)
         self._leases = Leases(stores.budgets, settings.budgets, runtime.worker, self._journal.begin)
         self._budgets = BudgetBook(
@@ -174,6 +178,9 @@ class Farthing:
         self._hearing = self._hearers()
         self.asgi = self._gateway()
         self._register_gauges()
+
+    def _tell(self, event: Event) -> None:
+        self._events.publisher.tell(event)
 
     async def _know_budgets(self) -> None:
         """A key's budget is stored before the key: read after it, it is known before the key's first request."""
@@ -237,9 +244,8 @@ class Farthing:
         budgets = BudgetDoors(stores.budgets, stores.keys, settings.server)
         retention = RetentionDoors(stores.retention, self._memories.forgetting, settings.retention, settings.server)
         requests = RequestDoors(stores.requests, stores.retention, self._sealing.open)
-        caches = CacheDoors(
-            self._caches.control, self._routing.routers.admit, partial(_chat_models, catalogue), prompts.put, settings.server
-        )
+        admit, chat = self._routing.routers.admit, partial(_chat_models, catalogue)
+        caches = CacheDoors(self._caches.control, admit, chat, prompts.put, settings.server, self._tell)
         book = self._modes.book
         modes = ModeDoors(
             stores.config,
@@ -253,6 +259,8 @@ class Farthing:
         routes = RouteDoors(self._routing.explain, settings.server)
         learning = self._learning
         routers = RouterDoors(stores.routers, stores.outcomes, learning.routers, learning.check, learning.book.hear, settings.server)
+        taking_in = EventDoor(self._events.publisher, self._admission, settings.events.door, settings.server)
+        self._metrics.counter(names.EVENTS_REFUSED, "Events that came to the door and were refused.", lambda: taking_in.refused)
         bus = BusDoors(stores.events, settings.server)
         opinions = self._opinions.admin(self._sealing.open)
         admin = AdminDoors(stores.ledger, [keys, budgets, caches, modes, routes, routers, retention, requests, bus, opinions])
@@ -264,7 +272,7 @@ class Farthing:
             "/v1/models": Opening(door=openai.models, methods=_GET),
             "/v1/messages": Opening(door=messages.create, methods=_POST, spends=True, refusal=anthropic_refusal),
             "/v1/messages/count_tokens": Opening(door=messages.count_tokens, methods=_POST, refusal=anthropic_refusal),
-            "/v1/events": Opening(door=self._taking_in.post, methods=_POST),
+            "/v1/events": Opening(door=taking_in.post, methods=_POST),
             "/v1/feedback": Opening(door=self._opinions.door(self._admission).post, methods=_POST),
             "/api/v1/generate": Opening(door=generate.generate, methods=_POST, spends=True),
             SOCKET_PATH: Opening(door=generate.not_a_socket, methods=_GET),
@@ -307,7 +315,6 @@ class Farthing:
         self._modes.register(self._metrics)
         self._events.register(self._metrics)
         self._opinions.register(self._metrics)
-        counter(names.EVENTS_REFUSED, "Events that came to the door and were refused.", lambda: self._taking_in.refused)
         gauge(names.RESPONSES_PENDING, "Turns of conversations that the store does not have yet.", lambda: self._conversations.pending)
         counter(names.RESPONSES_DROPPED, "Turns of conversations that were lost.", lambda: self._conversations.dropped)
         gauge(names.RETENTION_PENDING, "Transcripts that the store does not have yet.", lambda: len(self._transcripts))

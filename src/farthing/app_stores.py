@@ -38,7 +38,6 @@ from farthing.postgres.cache_records import PostgresCacheRecords
 from farthing.postgres.changes import PostgresChanges
 from farthing.postgres.config import PostgresConfig
 from farthing.postgres.events import PostgresEvents
-from farthing.postgres.events_storing import append
 from farthing.postgres.facts import PostgresFacts
 from farthing.postgres.feedback import PostgresFeedback
 from farthing.postgres.keys import PostgresKeys
@@ -108,7 +107,7 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         events=PostgresEvents(database, max_backlog=settings.events.max_backlog),
         receipts=PostgresReceipts(database),
         facts=PostgresFacts(database, most=Most(facts=settings.memory.max_facts)),
-        feedback=PostgresFeedback(database, append),
+        feedback=PostgresFeedback(database),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
         config=_config(settings, database),
         spend=PostgresSpendLog(database),
