@@ -11,6 +11,7 @@ from farthing.app_caches import Caches
 from farthing.app_catalogue import LOCAL, catalogue_of, embedder_of, models_of, price_questions, providers_of
 from farthing.app_events import Events
 from farthing.app_forgetting import Memories
+from farthing.app_jobs import Jobs, prune_kind
 from farthing.app_learning import Learning
 from farthing.app_modes import Modes
 from farthing.app_routing import Routing, router_names
@@ -20,7 +21,7 @@ from farthing.background import Background
 from farthing.budgets import Budget
 from farthing.cipher import Cipher, open_cipher
 from farthing.errors import BudgetExceeded, FarthingError
-from farthing.flow import Hearers, Parts, errand_flow, request_flow
+from farthing.flow import Hands, Hearers, Parts, errand_flow, request_flow
 from farthing.http.admin import AdminDoors, door
 from farthing.http.admin_budgets import BudgetDoors
 from farthing.http.admin_cache import CacheDoors
@@ -107,6 +108,7 @@ class Farthing:
         self._modes = Modes(settings, stores, self._catalogue, runtime.worker)
         self._routing = Routing(settings, self._catalogue, self._learning.learned, self._modes.of)
         self._events = Events(settings, stores, Hearers(), handles=runtime.handles)
+        self._jobs = Jobs(settings, stores, Hands(prune=prune_kind(settings, stores)), handles=runtime.handles)
         self._journal = Journal(
             settings.data / "ledger",
             segment_bytes=settings.ledger.segment_bytes,
@@ -190,7 +192,8 @@ class Farthing:
             "config": partial(self._modes.heard, "config"),
             "spend": partial(self._modes.heard, "spend"),
             "events": self._events.heard,
-            **dict.fromkeys(("facts", "states", "jobs"), _unheard),
+            "jobs": self._jobs.heard,
+            **dict.fromkeys(("facts", "states"), _unheard),
         }
 
     def _gateway(self) -> Gateway:
@@ -246,7 +249,7 @@ class Farthing:
         routes = RouteDoors(self._routing.explain, settings.server)
         learning = self._learning
         routers = RouterDoors(stores.routers, stores.outcomes, learning.routers, learning.check, learning.book.hear, settings.server)
-        admin = AdminDoors(stores.ledger, [keys, budgets, caches, modes, routes, routers, retention, requests])
+        admin = AdminDoors(stores.ledger, [keys, budgets, caches, modes, routes, routers, retention, requests, self._jobs.doors])
         doors = {
             "/v1/chat/completions": Opening(door=openai.chat, methods=_POST, spends=True),
             "/v1/embeddings": Opening(door=openai.embeddings, methods=_POST, spends=True),
@@ -295,6 +298,7 @@ class Farthing:
         self._learning.register(self._metrics)
         self._modes.register(self._metrics)
         self._events.register(self._metrics)
+        self._jobs.register(self._metrics)
         gauge(names.RESPONSES_PENDING, "Turns of conversations that the store does not have yet.", lambda: self._conversations.pending)
         counter(names.RESPONSES_DROPPED, "Turns of conversations that were lost.", lambda: self._conversations.dropped)
         gauge(names.RETENTION_PENDING, "Transcripts that the store does not have yet.", lambda: len(self._transcripts))
@@ -340,6 +344,7 @@ class Farthing:
         self._routing.start()
         self._learning.start(self._background)
         self._events.start(self._background)
+        self._jobs.start(self._background)
         await self._modes.start(self._background, lambda: self._ring.loaded)
         start("changes", self._listen)
         start("ledger", self._pump.run)
@@ -405,6 +410,7 @@ class Farthing:
 
     async def stop(self) -> None:
         """Stop the background work, write what is left, and let go of everything."""
+        await self._jobs.stop()
         await self._background.stop()
         await self._events.drain()
         await self._routing.aclose()

@@ -19,6 +19,7 @@ from farthing.ports import (
     ConfigStore,
     EventBus,
     FactStore,
+    JobStore,
     KeyStore,
     LedgerStore,
     OutcomeStore,
@@ -39,6 +40,7 @@ from farthing.postgres.changes import PostgresChanges
 from farthing.postgres.config import PostgresConfig
 from farthing.postgres.events import PostgresEvents
 from farthing.postgres.facts import PostgresFacts
+from farthing.postgres.jobs import PostgresJobs
 from farthing.postgres.keys import PostgresKeys
 from farthing.postgres.ledger import PostgresLedger
 from farthing.postgres.outcomes import PostgresOutcomes
@@ -74,6 +76,7 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     events: EventBus
     facts: FactStore
     receipts: ReceiptStore
+    jobs: JobStore
     changes: Changes | None
     config: ConfigStore
     spend: SpendLog
@@ -104,6 +107,7 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         outcomes=PostgresOutcomes(database),
         events=PostgresEvents(database, max_backlog=settings.events.max_backlog),
         receipts=PostgresReceipts(database),
+        jobs=PostgresJobs(database, lease_s=settings.jobs.lease_s),
         facts=_facts(settings, database),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
         config=_config(settings, database),

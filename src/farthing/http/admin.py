@@ -24,13 +24,15 @@ _DOORS = (
     "/admin/v1/keys, /admin/v1/budgets, /admin/v1/cache/{flush,explain,verdicts,stats,hits}, /admin/v1/report, /admin/v1/requests, "
     "/admin/v1/mode, /admin/v1/mode/{pins,history}, /admin/v1/route/explain, "
     "/admin/v1/routers, /admin/v1/routers/{name}/{versions,promote,promoted,outcomes}, /admin/v1/routers/verdicts, "
-    "/admin/v1/tenants/{tenant}/retention"
+    "/admin/v1/jobs, /admin/v1/jobs/{run}/{results,cancel}, /admin/v1/tenants/{tenant}/retention"
 )
 _METHODS = {
     "/admin/v1/(keys|budgets)": "GET, HEAD, POST",
     "/admin/v1/(keys|budgets)/[^/]+": "DELETE",
     "/admin/v1/cache/(flush|explain|verdicts)": "POST",
     "/admin/v1/cache/(stats|hits)": "GET, HEAD",
+    "/admin/v1/jobs(/[^/]+(/results)?)?": "GET, HEAD",
+    "/admin/v1/jobs/[^/]+/cancel": "POST",
     "/admin/v1/mode": "GET, HEAD, PUT",
     "/admin/v1/mode/history": "GET, HEAD",
     "/admin/v1/mode/pins": "POST",
