@@ -130,7 +130,7 @@ async def ours(url: str, given: argparse.Namespace) -> dict[str, Any]:
     ear = Ear()
 
     async def backlog() -> int:
-        return (await bus.backlog())[0].waiting
+        return int((await bus.backlog())[0].waiting)
 
     waiting = await backlog()
     found["handled"] = {"events": waiting, "per_s": round(waiting / await handling(url, bus, roster, ear, backlog))}
