@@ -143,7 +143,7 @@ async def ours(url: str, given: argparse.Namespace) -> dict[str, Any]:
             tasks.append(asyncio.create_task(publisher.publish([event(at)])))
             await asyncio.sleep(max(0.0, began + at / RATE - time.perf_counter()))
         await asyncio.gather(*tasks)
-        return number
+        return int(number)
 
     began = time.perf_counter()
     await handling(url, bus, roster, ear, steady)

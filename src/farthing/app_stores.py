@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import msgspec
 
 from farthing.aws.appconfig import AppConfig
+from farthing.aws.dynamodb_facts import DynamoDbFacts
 from farthing.errors import SettingsError
 from farthing.facts import Most
 from farthing.inprocess.config_file import FileConfig
@@ -18,6 +19,8 @@ from farthing.ports import (
     ConfigStore,
     EventBus,
     FactStore,
+    FeedbackStore,
+    JobStore,
     KeyStore,
     LedgerStore,
     OutcomeStore,
@@ -37,7 +40,10 @@ from farthing.postgres.cache_records import PostgresCacheRecords
 from farthing.postgres.changes import PostgresChanges
 from farthing.postgres.config import PostgresConfig
 from farthing.postgres.events import PostgresEvents
+from farthing.postgres.events_storing import append
 from farthing.postgres.facts import PostgresFacts
+from farthing.postgres.feedback import PostgresFeedback
+from farthing.postgres.jobs import PostgresJobs
 from farthing.postgres.keys import PostgresKeys
 from farthing.postgres.ledger import PostgresLedger
 from farthing.postgres.outcomes import PostgresOutcomes
@@ -73,6 +79,8 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     events: EventBus
     facts: FactStore
     receipts: ReceiptStore
+    jobs: JobStore
+    feedback: FeedbackStore
     changes: Changes | None
     config: ConfigStore
     spend: SpendLog
@@ -103,12 +111,19 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         outcomes=PostgresOutcomes(database),
         events=PostgresEvents(database, max_backlog=settings.events.max_backlog),
         receipts=PostgresReceipts(database),
-        facts=PostgresFacts(database, most=Most(facts=settings.memory.max_facts)),
+        jobs=PostgresJobs(database, lease_s=settings.jobs.lease_s),
+        facts=_facts(settings, database),
+        feedback=PostgresFeedback(database, append),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
         config=_config(settings, database),
         spend=PostgresSpendLog(database),
         database=database,
     )
+
+
+def _facts(settings: Settings, database: Database) -> FactStore:
+    chosen, most = settings.memory.facts, Most(facts=settings.memory.max_facts)
+    return DynamoDbFacts(chosen.dynamodb, most=most) if chosen.store == "dynamodb" else PostgresFacts(database, most=most)
 
 
 def _config(settings: Settings, database: Database) -> ConfigStore:
