@@ -7,11 +7,13 @@ from typing import Annotated
 from pydantic import Field
 
 from farthing.settings.basic import Count, Seconds, Section
+from farthing.settings.event_door import EventDoorSettings
 
 
 class EventSettings(Section):
     """The event bus: how events are handled, what happens to those that cannot be, and how many are kept."""
 
+    door: EventDoorSettings = EventDoorSettings()
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 16
     """Deliveries of one handler under way in one process at the same time."""
     attempts: Annotated[int, Field(ge=1, le=100)] = 8

@@ -17,10 +17,10 @@ from farthing.types.caching import (
     question_worth,
 )
 from farthing.types.callers import ANONYMOUS, KeyRecord, Limits, Principal, Quota
-from farthing.types.events import Backlog, DeadLetter, Delivery, Event, Per, Subscription
+from farthing.types.events import OWN_EVENTS, Backlog, DeadLetter, Delivery, Event, Per, Subscription
 from farthing.types.extraction import Allowance, Sighting, event_digest, event_name
-from farthing.types.feedback import Feedback
-from farthing.types.foresight import EdgeAnswer
+from farthing.types.feedback import Feedback, feedback_event
+from farthing.types.foresight import ActionCounts, Click, EdgeAnswer, Foreseen, WasteReport
 from farthing.types.jobs import (
     GIVEN_UP_AFTER,
     INSTALLATION,
@@ -59,13 +59,16 @@ __all__ = [
     "MOST_KEY_BYTES",
     "MOST_PAGE_BYTES",
     "MOST_WIDE",
+    "OWN_EVENTS",
     "TOTAL",
+    "ActionCounts",
     "Allowance",
     "Answer",
     "Attempt",
     "Backlog",
     "CacheScope",
     "ChunkStream",
+    "Click",
     "Completion",
     "Cron",
     "DeadLetter",
@@ -78,6 +81,7 @@ __all__ = [
     "Extras",
     "Fact",
     "Feedback",
+    "Foreseen",
     "Item",
     "ItemResult",
     "ItemState",
@@ -128,9 +132,11 @@ __all__ = [
     "Usage",
     "Verdict",
     "VerdictBy",
+    "WasteReport",
     "dollars",
     "event_digest",
     "event_name",
+    "feedback_event",
     "new_id",
     "promotion_trail",
     "question_worth",

@@ -22,7 +22,7 @@ GIVEN_UP_AFTER: Final = timedelta(days=1)
 MOST_PAGE_BYTES: Final = 8 * 2**20
 """Of results that are read at once."""
 INSTALLATION: Final = ""
-"""The tenant of runs that are the installation's own."""
+"""The tenant of runs, and of events, that are the installation's own. No key has it."""
 
 
 class NewItem(msgspec.Struct, frozen=True, kw_only=True):
