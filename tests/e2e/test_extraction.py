@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -175,7 +176,7 @@ def test_junk_orders_inventions_and_secrets_become_no_facts(house: Installation,
     shown = [one for one in upstream.of(EXTRACTOR) if any("tea" in text for text in _said(one))]
     assert [_said(one) for one in shown] == [["My password is [secret] and I like tea, café and cake."]] * 2
     for reason in ("denied_key", "unknown_key", "privilege", "somebody_else", "ungrounded", "too_long", "malformed"):
-        eventually(lambda reason=reason: _dropped(house, reason) > 0, f"what was dropped for {reason}")
+        eventually(partial(_dropped, house, reason), f"what was dropped for {reason}")
     assert "hunter22" not in house.log.read_text(encoding="utf-8")
 
 
