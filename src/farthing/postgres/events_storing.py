@@ -23,8 +23,8 @@ _TURNS: Final = 256
 _TAKE_TURNS = "SELECT pg_advisory_xact_lock(hashtext('farthing.events'), turn) FROM unnest(%s::integer[]) AS turn"
 _WAIT = f"{UNTIL_WRITTEN} UNION ALL {_TAKE_TURNS}"
 """In a statement of its own: the next one sees what those who were waited for have stored, and every erasure."""
-LANE = "CASE WHEN s.per = 'user' THEN e.user_id ELSE coalesce(e.subject, e.user_id, e.source) END"
-"""See `types.Event.lane`."""
+LANE = """CASE WHEN s.per = 'user' THEN e.user_id ELSE coalesce(e.subject, e.user_id, e.source) END COLLATE "C\""""
+"""See `types.Event.lane`. The collation is that of the tables: all lock lanes in one order."""
 _WANTED = """
 EXISTS (
   SELECT FROM unnest(s.types) AS wanted
