@@ -25,9 +25,12 @@ def personal_places(stores: Stores, caches: Caches) -> dict[str, Personal]:
     """
     return {
         "events": stores.events,
+        "facts": stores.facts,
         "sightings": stores.sightings,
         "readings": stores.readings,
-        "facts": stores.facts,
+        "turns": stores.turns,
+        "edge_answers": stores.edge,
+        "foreseen": stores.foresight,
         "transcripts": stores.retention,
         "responses": stores.responses,
         "outcomes": stores.outcomes,

@@ -72,15 +72,16 @@ class Hearers(msgspec.Struct, frozen=True, kw_only=True):
     observe: Handler | None = None
     extract: Handler | None = None
     foresee: Handler | None = None
+    flush: Handler | None = None
 
 
 def event_flow(hearers: Hearers) -> list[Handler]:
     """Who hears of events.
 
     `observe` makes facts about users of what they do, by rules. `extract` has a model read what the rules leave, after a while and batched.
-    `foresee` computes the answers that they will ask for.
+    `foresee` computes the answers that they will ask for. `flush` deletes cached answers that an event has made untrue.
     """
-    handlers = [hearers.observe, hearers.extract, hearers.foresee]
+    handlers = [hearers.observe, hearers.extract, hearers.foresee, hearers.flush]
     return [handler for handler in handlers if handler is not None]
 
 
