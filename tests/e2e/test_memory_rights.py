@@ -142,6 +142,17 @@ def test_what_is_remembered_is_shown_with_why_and_can_be_changed(house: Installa
     assert [one["value"] for one in memory(house, acme, "zoe", history="true", about="age")["history"]] == [7]
 
 
+def test_the_command_shows_what_holds_and_what_did(house: Installation, acme: str) -> None:
+    learn(house, acme, "cli/user", city="Oslo")
+    learn(house, acme, "cli/user", city="Bergen")
+    shown = house.cli("memory", "show", "cli/user", "--tenant", "acme").stdout
+    assert "Bergen" in shown
+    assert "Oslo" not in shown
+    history = house.cli("memory", "history", "cli/user", "--tenant", "acme", "--about", "city").stdout
+    assert "Oslo" in history
+    assert "fact:" in history
+
+
 def test_a_key_sees_its_own_tenant_and_a_users_key_its_own_user(house: Installation, acme: str) -> None:
     learn(house, acme, "amy", city="Oslo")
     rival = str(new_key(house, "rival")["key"])
