@@ -174,8 +174,8 @@ def test_junk_orders_inventions_and_secrets_become_no_facts(house: Installation,
     eventually(lambda: len(ann.extractions()) == 2, "both questions in the ledger")
     shown = [one for one in upstream.of(EXTRACTOR) if any("tea" in text for text in _said(one))]
     assert [_said(one) for one in shown] == [["My password is [secret] and I like tea, café and cake."]] * 2
-    for reason in ("denied_key", "unknown_key", "privilege", "somebody_else", "ungrounded", "too_long", "malformed"):
-        eventually(lambda reason=reason: _dropped(house, reason) > 0, f"what was dropped for {reason}")
+    reasons = ("denied_key", "unknown_key", "privilege", "somebody_else", "ungrounded", "too_long", "malformed")
+    eventually(lambda: all(_dropped(house, reason) for reason in reasons), "what was dropped, by reason")
     assert "hunter22" not in house.log.read_text(encoding="utf-8")
 
 

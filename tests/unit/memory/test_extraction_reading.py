@@ -33,7 +33,7 @@ def test_what_others_said_is_not_shown(role: Any) -> None:
 
 def test_what_recall_put_in_is_not_shown_again() -> None:
     text = 'I like tea. <memory of="ann">location: Oslo</memory> And you? <facts>never closed'
-    assert _shown({"text": text, "role": "user"}, "farthing.chat.turn") == "I like tea. And you?"
+    assert _shown({"text": text, "role": "user"}, "farthing.chat.turn") == "I like tea."
 
 
 def test_of_other_events_the_data_are_shown_without_what_names_things_or_answers() -> None:

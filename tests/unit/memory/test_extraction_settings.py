@@ -53,6 +53,7 @@ def test_a_wrong_rule_is_refused(change: dict[str, Any], words: str) -> None:
         ({"rules": [_RULE, {**_RULE, "name": "s", "multi": True}]}, "disagree on whether 'k' is multi"),
         ({"rules": [{**_RULE, "key": "location", "multi": True}]}, "disagree on whether it is multi"),
         ({"keys": {"K": {}}}, "no key of a fact"),
+        ({"keys": {"user_role": {}}}, "nothing about 'role' is learnt"),
         ({"keys": {"k": {"type": "number", "values": ["1"]}}}, "values is for texts"),
         ({"extractor": {"types": []}}, "at least 1 item"),
         ({"extractor": {"types": ["a.*.b"]}}, "no pattern of event types"),
