@@ -13,7 +13,9 @@ from farthing.app_events import Events
 from farthing.app_extraction import Extraction
 from farthing.app_feedback import Opinions
 from farthing.app_forgetting import Memories
+from farthing.app_jobs import Jobs, prune_kind
 from farthing.app_learning import Learning
+from farthing.app_memory import Memory
 from farthing.app_modes import Modes
 from farthing.app_routing import Routing, router_names
 from farthing.app_stores import Stores
@@ -23,7 +25,7 @@ from farthing.budgets import Budget
 from farthing.caching.flushing import flush_handler
 from farthing.cipher import Cipher, open_cipher
 from farthing.errors import BudgetExceeded, FarthingError
-from farthing.flow import Hearers, Parts, errand_flow, request_flow
+from farthing.flow import Hands, Hearers, Parts, errand_flow, request_flow
 from farthing.http.admin import AdminDoors, door
 from farthing.http.admin_budgets import BudgetDoors
 from farthing.http.admin_cache import CacheDoors
@@ -111,6 +113,7 @@ class Farthing:
         self._learning = Learning(settings, stores, self._embedder, self._catalogue)
         self._modes = Modes(settings, stores, self._catalogue, runtime.worker)
         self._routing = Routing(settings, self._catalogue, self._learning.learned, self._modes.of)
+        self._jobs = Jobs(settings, stores, Hands(prune=prune_kind(settings, stores)), handles=runtime.handles)
         self._extraction = Extraction(settings, stores, self._catalogue)
         self._journal = Journal(
             settings.data / "ledger",
@@ -141,6 +144,8 @@ class Farthing:
         self._events = Events(settings, stores, hearers, handles=runtime.handles)
         self._memories = Memories(settings, stores, self._caches)
         self._conversations = Conversations(stores.responses, cipher, settings.responses)
+        told = self._events.publisher.tell
+        self._memory = Memory(settings.memory, stores.facts, stores.turns, self._embedder, cipher, told)
         self._sealing = Sealing(cipher, settings.retention.max_bytes)
         self._transcripts = TranscriptWriter(stores.retention, self._sealing, settings.retention)
         self._policies = Policies(
@@ -203,7 +208,8 @@ class Farthing:
             "config": partial(self._modes.heard, "config"),
             "spend": partial(self._modes.heard, "spend"),
             "events": self._events.heard,
-            **dict.fromkeys(("facts", "states", "jobs"), _unheard),
+            "jobs": self._jobs.heard,
+            **dict.fromkeys(("facts", "states"), _unheard),
         }
 
     def _gateway(self) -> Gateway:
@@ -220,7 +226,7 @@ class Farthing:
             admission=self._admission,
             recorder=recorder,
             edge=None,
-            memory=None,
+            memory=self._memory.stage,
             exact=self._caches.exact,
             semantic=self._caches.semantic,
             route=self._routing.stage,
@@ -262,7 +268,9 @@ class Farthing:
         routers = RouterDoors(stores.routers, stores.outcomes, learning.routers, learning.check, learning.book.hear, settings.server)
         bus = BusDoors(stores.events, settings.server)
         opinions = self._opinions.admin(self._sealing.open)
-        admin = AdminDoors(stores.ledger, [keys, budgets, caches, modes, routes, routers, retention, requests, bus, opinions])
+        admin = AdminDoors(
+            stores.ledger, [keys, budgets, caches, modes, routes, routers, retention, requests, bus, opinions, self._jobs.doors]
+        )
         doors = {
             "/v1/chat/completions": Opening(door=openai.chat, methods=_POST, spends=True),
             "/v1/embeddings": Opening(door=openai.embeddings, methods=_POST, spends=True),
@@ -312,7 +320,9 @@ class Farthing:
         self._routing.register(self._metrics)
         self._learning.register(self._metrics)
         self._modes.register(self._metrics)
+        self._memory.register(self._metrics)
         self._events.register(self._metrics)
+        self._jobs.register(self._metrics)
         self._extraction.register(self._metrics)
         self._opinions.register(self._metrics)
         counter(names.EVENTS_REFUSED, "Events that came to the door and were refused.", lambda: self._taking_in.refused)
@@ -361,6 +371,7 @@ class Farthing:
         self._routing.start()
         self._learning.start(self._background)
         self._events.start(self._background)
+        self._jobs.start(self._background)
         self._extraction.start(self._background)
         self._opinions.start(self._background)
         await self._modes.start(self._background, lambda: self._ring.loaded)
@@ -374,6 +385,7 @@ class Farthing:
         start("leases", self._leases.run)
         start("responses", self._conversations.run)
         start("old responses", self._conversations.prune)
+        self._memory.start(self._background)
         start("retention", self._policies.run)
         start("transcripts", self._transcripts.run)
         start("old transcripts", self._transcripts.prune)
@@ -428,10 +440,12 @@ class Farthing:
 
     async def stop(self) -> None:
         """Stop the background work, write what is left, and let go of everything."""
+        await self._jobs.stop()
         await self._background.stop()
         await self._events.drain()
         await self._extraction.aclose()
         await self._routing.aclose()
+        await self._memory.aclose()
         await self._caches.aclose()
         await self._ring.close()
         await self._budgets.close()
@@ -443,6 +457,7 @@ class Farthing:
                 await self._learning.book.drain()
                 await self._events.publisher.flush()
                 await self._conversations.drain()
+                await self._memory.drain()
                 await self._transcripts.drain()
         except (FarthingError, TimeoutError):
             _log.warning("the database is away at the end; ledger entries wait on disk for the next start")

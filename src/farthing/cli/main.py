@@ -11,6 +11,7 @@ from farthing.cli import (
     cache,
     events,
     feedback,
+    jobs,
     keys,
     memory,
     mode,
@@ -46,6 +47,7 @@ app.add_typer(cache.app, name="cache")
 app.add_typer(events.app, name="events")
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(memory.app, name="memory")
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(mode.app, name="mode")
 app.add_typer(requests.app, name="requests")
 app.add_typer(retention.app, name="retention")
