@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from conftest import Lasting, scripted
-from inside import NO_TLS, eventually, new_key, query
+from inside import NO_TLS, ask, eventually, new_key, query
 
 from farthing.testing.installation import Installation
 from farthing.testing.upstream import Received, Reply, ScriptedUpstream, completion
@@ -31,7 +31,8 @@ class User:
     def __init__(self, house: Installation) -> None:
         self._house = house
         self.tenant, self.id = f"tenant-{uuid4()}", "ann"
-        self._headers = {"authorization": f"Bearer {new_key(house, self.tenant)['key']}"}
+        self.key = str(new_key(house, self.tenant)["key"])
+        self._headers = {"authorization": f"Bearer {self.key}"}
 
     def send(self, *events: tuple[str, Any], ids: list[str] | None = None) -> None:
         """Events of the user in one batch, a second apart."""
@@ -151,6 +152,25 @@ def test_ten_events_become_facts_by_one_question_to_a_cheap_model(ann: User, ups
         False,
         True,
     )
+
+
+def test_a_chat_has_the_facts_in_its_prompt_and_not_the_history_and_what_is_said_there_is_read(
+    house: Installation, ann: User, upstream: ScriptedUpstream
+) -> None:
+    upstream.script(
+        EXTRACTOR, _reads(("building", "a SaaS for dentists", "SaaS"), ("location", "Oslo", "Oslo"), ("location", "Bergen", "Bergen"))
+    )
+    notes = ["We are building a SaaS for dentists.", "I live in Oslo.", *[f"Thanks for number {number}!" for number in range(8)]]
+    ann.send(*[("note.written", {"text": text}) for text in notes])
+    eventually(lambda: len(ann.facts()) == 2, "two facts")
+    answer = ask(house, ann.key, "I moved to Bergen. Any cafés?", farthing={"user": ann.id, "memory": "facts"})
+    assert answer.status_code == 200, answer.text
+    prompt = json.dumps(upstream.of("fast")[-1].body["messages"], ensure_ascii=False)
+    assert "- building: a SaaS for dentists" in prompt
+    assert "- location: Oslo" in prompt
+    assert not any(note in prompt for note in notes)
+    eventually(lambda: ann.facts()["location"][0] == "Bergen", "what was said in the chat read")
+    assert not any("SaaS" in text for one in upstream.of(EXTRACTOR)[-1:] for text in _said(one)), "what was recalled is not read again"
 
 
 def test_junk_orders_inventions_and_secrets_become_no_facts(house: Installation, ann: User, upstream: ScriptedUpstream) -> None:
