@@ -33,9 +33,12 @@ class Condition:
         self._among = None if settings.is_ is None else {_typed(value) for value in settings.is_}
         self._min, self._max = settings.min, settings.max
         self._pattern = LinearPattern(settings.matches) if settings.matches is not None else None
+        self._present = settings.present
 
     def holds(self, value: Scalar | None) -> bool:
-        """Whether it is. A value that is not there is not."""
+        """Whether it is. A value that is not there is not, unless that is what it must be like."""
+        if not self._present:
+            return value is None
         if value is None or (self._among is not None and _typed(value) not in self._among):
             return False
         bounded = self._min is not None or self._max is not None

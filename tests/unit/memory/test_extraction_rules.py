@@ -64,6 +64,13 @@ async def test_three_errors_on_one_page_are_a_frustration_and_two_are_none() -> 
     assert fact.expires_at == fact.valid_from + timedelta(days=7)
 
 
+async def test_errors_that_do_not_say_where_are_counted_together() -> None:
+    house = House()
+    await house.observe(_error(1), event(2, "error.500"), event(3, "error.500", {"code": 500}))
+    (fact,) = await house.observe(event(4, "error.500", "it broke"))
+    assert (fact.value, fact.sources) == ("error 500", ("app#2", "app#3", "app#4"))
+
+
 async def test_the_same_event_again_is_not_another_one() -> None:
     house = House()
     for _ in range(3):
@@ -155,6 +162,9 @@ def test_a_window_holds_so_many_in_a_row_with_this_one_and_ends_as_late_as_any(
         ({"data.plan": "pro"}, {}, False),
         ({"data.plan": "pro"}, None, False),
         ({"data.plan": "pro"}, ["pro"], False),
+        ({"data.plan": {"present": False}}, {"plan": "pro"}, False),
+        ({"data.plan": {"present": False}}, {"plan": None}, True),
+        ({"data.plan": {"present": False}}, None, True),
         ({"data.on": True}, {"on": 1}, False),
         ({"data.on": True}, {"on": True}, True),
         ({"data.n": 1}, {"n": 1.0}, True),
