@@ -199,6 +199,21 @@ def test_junk_orders_inventions_and_secrets_become_no_facts(house: Installation,
     assert "hunter22" not in house.log.read_text(encoding="utf-8")
 
 
+def test_a_tenant_whose_budget_is_spent_is_not_learnt_of_and_nothing_is_tried_again(
+    house: Installation, ann: User, upstream: ScriptedUpstream
+) -> None:
+    headers = {"authorization": f"Bearer {house.key}"}
+    budget = {"tenant": ann.tenant, "budget_usd": "0.000001/day"}
+    assert httpx.post(f"{house.url}/admin/v1/budgets", json=budget, headers=headers, verify=NO_TLS).status_code in {200, 201}
+    before = len(upstream.of(EXTRACTOR))
+    ann.send(("note.written", {"text": "I live in Oslo"}))
+    (row,) = eventually(ann.extractions, "the refusal in the ledger")
+    assert (row["error"], row["cost_microusd"]) == ("insufficient_quota", 0)
+    eventually(ann.handled, "the event done with")
+    assert (ann.facts(), len(upstream.of(EXTRACTOR))) == ({}, before)
+    assert query(house, "SELECT 1 FROM farthing.event_dead_letters WHERE tenant = %s", ann.tenant) == []
+
+
 def test_a_user_who_is_forgotten_while_the_model_reads_stays_forgotten(house: Installation, ann: User, upstream: ScriptedUpstream) -> None:
     facts = {"facts": [{"key": "location", "value": "Oslo", "about": "user", "from": [1]}]}
     upstream.script(EXTRACTOR, completion(json.dumps(facts), delay=1.5))
