@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, Final
-
-import msgspec
 
 from farthing.memory.claims import plain, without_claims, without_questions
 from farthing.memory.scrubbing import Scrubber
@@ -68,7 +67,7 @@ def _words(event: Event) -> str:
         if event.type == CHAT_TURN:
             return ""
     kept = _users_part(data, _DEEPEST)
-    return msgspec.json.encode(kept).decode() if kept else ""
+    return json.dumps(kept, ensure_ascii=False, separators=(",", ":")) if kept else ""  # takes half surrogate pairs, too
 
 
 def _is_users(data: dict[str, Any]) -> bool:

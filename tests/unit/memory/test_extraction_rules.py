@@ -234,6 +234,16 @@ async def test_what_an_event_brings_is_checked_like_all_values(page: str, reason
     assert {name for name, count in house.dropped.items() if count} == {reason}
 
 
+@pytest.mark.parametrize("value", [10**400, -(10**400), "\ud800", "a\0b", float("inf"), 1e300, "", [], {}])
+async def test_no_value_in_an_event_breaks_a_rule(value: Any) -> None:
+    whens: list[dict[str, Any]] = [{}, {"data.page": [1, "x", True]}, {"data.page": {"min": 1}}, {"data.page": {"matches": "x"}}]
+    counting = House(*[{**_THREE, "name": f"r{number}", "when": when} for number, when in enumerate(whens)])
+    await counting.observe(*[_error(number, value) for number in range(3)])
+    plain = {"type": "*", "key": "k"}
+    filling = House({**plain, "name": "r", "value": "{data.page}"}, {**plain, "name": "s", "value": "on {data.page}"})
+    await filling.observe(_error(1, value))
+
+
 async def test_what_has_expired_is_not_learnt() -> None:
     house = House({"name": "r", "type": "*", "key": "k", "value": "x", "ttl_s": 60})
     assert await house.observe(event(1)) == []
