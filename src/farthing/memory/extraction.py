@@ -13,7 +13,7 @@ import msgspec
 from farthing.errors import Unavailable
 from farthing.memory.prompt import Prompt
 from farthing.memory.reading import Reading
-from farthing.memory.rules import FactRules
+from farthing.memory.rules import FactRules, learnable
 from farthing.memory.validation import Said, Validation, items_of
 from farthing.pipeline.message import text_of
 from farthing.ports import FactStore, ReadingStore
@@ -91,6 +91,7 @@ class Extractor:
         and read before stays so, and is not paid for again.
         """
         tenant, user = events[0].tenant, events[0].user
+        events = learnable(events, self._clock())
         wanted = [event for event in events if self.read.wants(event) and not self._rules.take(event)]
         if user is None or not wanted:
             return

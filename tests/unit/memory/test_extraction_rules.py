@@ -260,6 +260,13 @@ async def test_who_was_forgotten_meanwhile_is_not_learnt_of() -> None:
     assert await house.observe(*events) == []
 
 
+async def test_what_arrived_too_long_ago_holds_nothing_else_up() -> None:
+    house = House({"name": "r", "type": "*", "key": "k", "value": "{data.n}", "multi": True})
+    old = event(1, data={"n": 1}, received_at=NOON - timedelta(days=8))
+    assert [fact.value for fact in await house.observe(old, event(2, data={"n": 2}))] == [2]
+    assert len(await house.observe(old)) == 1
+
+
 async def test_many_facts_at_once_are_learnt() -> None:
     rule = {"type": "*", "value": "{data.n}", "multi": True}
     house = House({**rule, "name": "r", "key": "k"}, {**rule, "name": "s", "key": "l"})
