@@ -216,7 +216,7 @@ def test_a_tenant_whose_budget_is_spent_is_not_learnt_of_and_nothing_is_tried_ag
 
 def test_a_user_who_is_forgotten_while_the_model_reads_stays_forgotten(house: Installation, ann: User, upstream: ScriptedUpstream) -> None:
     facts = {"facts": [{"key": "location", "value": "Oslo", "about": "user", "from": [1]}]}
-    upstream.script(EXTRACTOR, completion(json.dumps(facts), delay=1.5))
+    upstream.script(EXTRACTOR, completion(json.dumps(facts), delay=0.8))
     before = len(upstream.of(EXTRACTOR))
     ann.send(("note.written", {"text": "I live in Oslo"}), *[("error.500", {"page": "/pay"})] * 2)
     upstream.wait_until(lambda up: len(up.of(EXTRACTOR)) > before, 15)
