@@ -3,6 +3,7 @@
 from farthing.settings.cache import (
     CacheSettings,
     ExactCacheSettings,
+    FlushOnSettings,
     JudgeSettings,
     NamespaceSettings,
     RecalibrationSettings,
@@ -24,9 +25,10 @@ from farthing.settings.checks import (
 )
 from farthing.settings.cloudwatch import CloudWatchSettings
 from farthing.settings.config import AppConfigSettings, ConfigSettings
+from farthing.settings.event_door import EventDoorSettings
 from farthing.settings.events import EventSettings
 from farthing.settings.feedback import FeedbackSettings
-from farthing.settings.foresight import ForesightSettings
+from farthing.settings.foresight import ActionSettings, ForesightSettings, HostSettings, SourceSettings, StateSettings
 from farthing.settings.hedging import HedgeSettings
 from farthing.settings.jobs import JobSettings
 from farthing.settings.learned import ExploreSettings, LearnedSettings
@@ -94,6 +96,7 @@ __all__ = [
     "JUDGE",
     "LEARNED",
     "LONGEST_WINDOW_S",
+    "ActionSettings",
     "AnthropicSettings",
     "AnyCheckSettings",
     "AnyProviderSettings",
@@ -116,6 +119,7 @@ __all__ = [
     "DeploymentSettings",
     "DynamoDbSettings",
     "EmptyCheckSettings",
+    "EventDoorSettings",
     "EventSettings",
     "ExactCacheSettings",
     "ExploreSettings",
@@ -124,9 +128,11 @@ __all__ = [
     "FactRuleSettings",
     "FactsSettings",
     "FeedbackSettings",
+    "FlushOnSettings",
     "ForesightSettings",
     "GenerateSettings",
     "HedgeSettings",
+    "HostSettings",
     "JobSettings",
     "JsonSchemaCheckSettings",
     "JudgeCheckSettings",
@@ -169,7 +175,9 @@ __all__ = [
     "Settings",
     "ShadowSettings",
     "SocketSettings",
+    "SourceSettings",
     "SpanSettings",
+    "StateSettings",
     "StopSettings",
     "TelemetrySettings",
     "TemperatureSettings",

@@ -11,7 +11,8 @@ import msgspec
 class Feedback(msgspec.Struct, frozen=True, kw_only=True):
     """What somebody says of the answer to a request. `score` is 0 (bad) to 1 (good). `correction` is what should have been said.
 
-    `user` is on whose behalf the request was, `by` the key that says it.
+    `user` is on whose behalf the request was, `by` the key that says it. `digest` is equal where score and texts are: texts may be sealed,
+    and then are never equal.
     """
 
     id: UUID
@@ -22,4 +23,5 @@ class Feedback(msgspec.Struct, frozen=True, kw_only=True):
     correction: str | None = None
     reason: str | None = None
     by: UUID
+    digest: bytes
     at: datetime
