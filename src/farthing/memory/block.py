@@ -7,7 +7,6 @@ go, the characters that marks are made of are replaced by others that look alike
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -28,8 +27,8 @@ _FACTS: Final = "Facts:"
 _TURNS: Final = "Earlier turns that may matter:"
 _LONGEST_FACT: Final = 400
 _LONGEST_LINE: Final = 2000
-_SPACE: Final = re.compile(r"\s+")
-_MARKS: Final = str.maketrans({"<": "‹", ">": "›", "`": "'", "\u2028": " ", "\u2029": " "})  # noqa: RUF001 - that they look alike is meant
+_ODD: Final = ("<", ">", "\uff1c", "\uff1e", "`", "  ")
+_MARKS: Final = str.maketrans({"<": "‹", ">": "›", "\uff1c": "‹", "\uff1e": "›", "`": "'", "\u2028": " ", "\u2029": " "})  # noqa: RUF001 - that they look alike is meant
 _SURE: Final = 0.5
 """What a point of confidence weighs against likeness to the question."""
 
@@ -48,8 +47,11 @@ def block(facts: Sequence[str], turns: Sequence[str]) -> str | None:
 
 def quoted(text: str, longest: int = _LONGEST_LINE) -> str:
     """A text as one line that cannot be taken for anything else."""
-    flat = _SPACE.sub(" ", text[: 4 * longest].translate(_MARKS))
-    clean = (flat if flat.isprintable() else "".join(one for one in flat if one.isprintable())).strip()
+    clean = text[: 4 * longest]
+    if not clean.isprintable() or any(odd in clean for odd in _ODD):  # most texts are plain
+        clean = " ".join(clean.translate(_MARKS).split())
+        clean = clean if clean.isprintable() else "".join(one for one in clean if one.isprintable())
+    clean = clean.strip()
     return clean if len(clean) <= longest else f"{clean[: longest - 1]}…"
 
 
