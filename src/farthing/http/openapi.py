@@ -113,6 +113,12 @@ def document() -> bytes:
         "/admin/v1/cache/verdicts": {"post": _operation("Say whether a cached answer was right", "Opinion")},
         "/admin/v1/cache/stats": {"get": _operation("How the caches do")},
         "/admin/v1/cache/hits": {"get": _operation("List the requests that a cached answer went to", query=["tenant", "question"])},
+        "/admin/v1/jobs": {"get": _operation("List runs of jobs", query=["tenant", "kind", "state", "limit", "before"])},
+        "/admin/v1/jobs/{run}": {"get": _operation("Show a run", path="run")},
+        "/admin/v1/jobs/{run}/results": {
+            "get": _operation("List what came of the items of a run", path="run", query=["state", "limit", "after"])
+        },
+        "/admin/v1/jobs/{run}/cancel": {"post": _operation("Cancel a run", path="run")},
         "/admin/v1/foresight/actions": {"get": _operation("List the actions and the chances of a click", query=["tenant"])},
         "/admin/v1/foresight/waste": {"get": _operation("What was computed ahead for nothing", query=["tenant", "week"])},
         "/admin/v1/mode": {

@@ -20,11 +20,12 @@ Erased = Literal[
     "cache_hits",
     "outcomes",
     "events",
-    "edge_answers",
-    "foreseen",
     "facts",
     "sightings",
     "turns",
+    "feedback",
+    "edge_answers",
+    "foreseen",
 ]
 
 KEPT_FOR: Final = timedelta(days=7)
