@@ -64,7 +64,7 @@ class House:
         self.states = InProcessStates(InProcessChanges())
         self.store = InProcessEdge(self.states, clock=self.clock)
         self.log = InProcessForesightLog(self.states, clock=self.clock)
-        self.book = ClickBook(self.log, self.store, self.settings, clock=self.clock)
+        self.book = ClickBook(self.log, self.settings, clock=self.clock)
         self.pages: dict[str, bytes | FarthingError] = {}
         self.facts: dict[tuple[str, str], Profile] = {}
         self.asked: list[Request] = []

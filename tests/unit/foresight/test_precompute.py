@@ -7,6 +7,7 @@ from foresight_house import COST, House, text_of
 
 from farthing.errors import Unavailable
 from farthing.foresight.precompute import HANDLER, PURPOSE, TIER
+from farthing.ports import LATE_CLICKS
 from farthing.types import Source
 
 _SECOND = timedelta(seconds=1)
@@ -72,6 +73,9 @@ async def test_a_deployment_takes_the_answer_away_and_the_next_login_makes_a_new
     house.clock.now += _SECOND
     await house.event("user.login", number=1)
     assert text_of(await house.click()) == "Answer 2"
+    await house.book.drain()
+    house.clock.now += LATE_CLICKS
+    await house.log.settle()
     counts = (await house.counts())["briefing/"]
     assert (counts.computed, counts.stale, counts.read) == (2, 1, 1)
 
