@@ -45,7 +45,6 @@ from farthing.postgres.changes import PostgresChanges
 from farthing.postgres.config import PostgresConfig
 from farthing.postgres.edge import PostgresEdge
 from farthing.postgres.events import PostgresEvents
-from farthing.postgres.events_storing import append
 from farthing.postgres.facts import PostgresFacts
 from farthing.postgres.feedback import PostgresFeedback
 from farthing.postgres.foresight_log import PostgresForesightLog
@@ -126,7 +125,7 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         receipts=PostgresReceipts(database),
         jobs=PostgresJobs(database, lease_s=settings.jobs.lease_s),
         facts=_facts(settings, database),
-        feedback=PostgresFeedback(database, append),
+        feedback=PostgresFeedback(database),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
         config=_config(settings, database),
         spend=PostgresSpendLog(database),
