@@ -110,9 +110,10 @@ class Farthing:
         self._learning = Learning(settings, stores, self._embedder, self._catalogue)
         self._modes = Modes(settings, stores, self._catalogue, runtime.worker)
         self._routing = Routing(settings, self._catalogue, self._learning.learned, self._modes.of)
-        self._jobs = Jobs(settings, stores, Hands(prune=prune_kind(settings, stores)), handles=runtime.handles)
         self._extraction = Extraction(settings, stores, self._catalogue)
         self._foresight = Foresight(settings, stores, self._catalogue, self._routing.routers.admit, stores.facts.profile)
+        hands = Hands(prune=prune_kind(settings, stores), waste=self._foresight.waste)
+        self._jobs = Jobs(settings, stores, hands, self._foresight.crons, handles=runtime.handles)
         self._metrics = Metrics(runtime.worker)
         self._local_up = runtime.local is None
         self._database_away = False
