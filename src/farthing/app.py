@@ -10,20 +10,26 @@ from functools import partial
 from farthing.app_caches import Caches
 from farthing.app_catalogue import LOCAL, catalogue_of, embedder_of, models_of, price_questions, providers_of
 from farthing.app_events import Events
+from farthing.app_extraction import Extraction
+from farthing.app_feedback import Opinions
 from farthing.app_forgetting import Memories
+from farthing.app_jobs import Jobs, prune_kind
 from farthing.app_learning import Learning
+from farthing.app_memory import Memory
 from farthing.app_modes import Modes
 from farthing.app_routing import Routing, router_names
 from farthing.app_stores import Stores
 from farthing.aws.cloudwatch import CloudWatch
 from farthing.background import Background
 from farthing.budgets import Budget
+from farthing.caching.flushing import flush_handler
 from farthing.cipher import Cipher, open_cipher
 from farthing.errors import BudgetExceeded, FarthingError
-from farthing.flow import Hearers, Parts, errand_flow, request_flow
+from farthing.flow import Hands, Hearers, Parts, errand_flow, request_flow
 from farthing.http.admin import AdminDoors, door
 from farthing.http.admin_budgets import BudgetDoors
 from farthing.http.admin_cache import CacheDoors
+from farthing.http.admin_events import BusDoors
 from farthing.http.admin_keys import KeyDoors
 from farthing.http.admin_modes import ModeDoors
 from farthing.http.admin_requests import RequestDoors
@@ -32,6 +38,7 @@ from farthing.http.admin_route import RouteDoors
 from farthing.http.admin_routers import RouterDoors
 from farthing.http.auth import KeyRing
 from farthing.http.completions.doors import CompletionsDoor
+from farthing.http.events import EventDoor
 from farthing.http.generate import GenerateDoors
 from farthing.http.generate_socket import GenerateSocket
 from farthing.http.health import HealthDoors, State
@@ -106,7 +113,8 @@ class Farthing:
         self._learning = Learning(settings, stores, self._embedder, self._catalogue)
         self._modes = Modes(settings, stores, self._catalogue, runtime.worker)
         self._routing = Routing(settings, self._catalogue, self._learning.learned, self._modes.of)
-        self._events = Events(settings, stores, Hearers(), handles=runtime.handles)
+        self._jobs = Jobs(settings, stores, Hands(prune=prune_kind(settings, stores)), handles=runtime.handles)
+        self._extraction = Extraction(settings, stores, self._catalogue)
         self._journal = Journal(
             settings.data / "ledger",
             segment_bytes=settings.ledger.segment_bytes,
@@ -127,8 +135,17 @@ class Farthing:
         keyed = settings.retention.encryption_key is not None
         semantic = self._embedder if settings.cache.semantic.enabled else None
         self._caches = Caches(settings, stores, semantic, cipher, shared=keyed)
+        self._opinions = Opinions(settings, stores, self._caches.control, self._learning.book.hear, cipher)
+        hearers = Hearers(
+            observe=self._extraction.observe,
+            extract=self._extraction.extract,
+            flush=flush_handler(self._caches.control, settings.cache.flush_on),
+        )
+        self._events = Events(settings, stores, hearers, handles=runtime.handles)
         self._memories = Memories(settings, stores, self._caches)
         self._conversations = Conversations(stores.responses, cipher, settings.responses)
+        told = self._events.publisher.tell
+        self._memory = Memory(settings.memory, stores.facts, stores.turns, self._embedder, cipher, told)
         self._sealing = Sealing(cipher, settings.retention.max_bytes)
         self._transcripts = TranscriptWriter(stores.retention, self._sealing, settings.retention)
         self._policies = Policies(
@@ -140,6 +157,7 @@ class Farthing:
         table = LimitTable(settings.data / "run", rows=bounds.max_keys, columns=columns)
         self._limits = KeyLimits(table, max_wait_s=bounds.max_wait_s)
         self._admission = Admission(rules, self._limits, max_wait_s=bounds.max_wait_s, max_queue=bounds.max_queue)
+        self._taking_in = EventDoor(self._events.publisher, self._admission, settings.events.door, settings.server)
         self._calls = ModelCalls(most=bounds.max_calls, max_queue=bounds.max_queued_calls, max_wait_s=bounds.max_wait_s)
         self._leases = Leases(stores.budgets, settings.budgets, runtime.worker, self._journal.begin)
         self._budgets = BudgetBook(
@@ -190,7 +208,8 @@ class Farthing:
             "config": partial(self._modes.heard, "config"),
             "spend": partial(self._modes.heard, "spend"),
             "events": self._events.heard,
-            **dict.fromkeys(("facts", "states", "jobs"), _unheard),
+            "jobs": self._jobs.heard,
+            **dict.fromkeys(("facts", "states"), _unheard),
         }
 
     def _gateway(self) -> Gateway:
@@ -207,7 +226,7 @@ class Farthing:
             admission=self._admission,
             recorder=recorder,
             edge=None,
-            memory=None,
+            memory=self._memory.stage,
             exact=self._caches.exact,
             semantic=self._caches.semantic,
             route=self._routing.stage,
@@ -217,6 +236,7 @@ class Farthing:
         errands = errand_flow(parts)
         self._caches.errands.begin(errands)
         self._routing.begin(errands)
+        self._extraction.begin(errands)
         passage = Passage(request_flow(parts), self._routing.routers.admit, meter, settings.server)
         openai = OpenAIDoors(passage, partial(_visible, catalogue))
         messages = MessagesDoors(passage)
@@ -246,7 +266,11 @@ class Farthing:
         routes = RouteDoors(self._routing.explain, settings.server)
         learning = self._learning
         routers = RouterDoors(stores.routers, stores.outcomes, learning.routers, learning.check, learning.book.hear, settings.server)
-        admin = AdminDoors(stores.ledger, [keys, budgets, caches, modes, routes, routers, retention, requests])
+        bus = BusDoors(stores.events, settings.server)
+        opinions = self._opinions.admin(self._sealing.open)
+        admin = AdminDoors(
+            stores.ledger, [keys, budgets, caches, modes, routes, routers, retention, requests, bus, opinions, self._jobs.doors]
+        )
         doors = {
             "/v1/chat/completions": Opening(door=openai.chat, methods=_POST, spends=True),
             "/v1/embeddings": Opening(door=openai.embeddings, methods=_POST, spends=True),
@@ -255,6 +279,8 @@ class Farthing:
             "/v1/models": Opening(door=openai.models, methods=_GET),
             "/v1/messages": Opening(door=messages.create, methods=_POST, spends=True, refusal=anthropic_refusal),
             "/v1/messages/count_tokens": Opening(door=messages.count_tokens, methods=_POST, refusal=anthropic_refusal),
+            "/v1/events": Opening(door=self._taking_in.post, methods=_POST),
+            "/v1/feedback": Opening(door=self._opinions.door(self._admission).post, methods=_POST),
             "/api/v1/generate": Opening(door=generate.generate, methods=_POST, spends=True),
             SOCKET_PATH: Opening(door=generate.not_a_socket, methods=_GET),
             "/healthz": Opening(door=health.healthz, methods=_GET, needs_key=False),
@@ -294,7 +320,12 @@ class Farthing:
         self._routing.register(self._metrics)
         self._learning.register(self._metrics)
         self._modes.register(self._metrics)
+        self._memory.register(self._metrics)
         self._events.register(self._metrics)
+        self._jobs.register(self._metrics)
+        self._extraction.register(self._metrics)
+        self._opinions.register(self._metrics)
+        counter(names.EVENTS_REFUSED, "Events that came to the door and were refused.", lambda: self._taking_in.refused)
         gauge(names.RESPONSES_PENDING, "Turns of conversations that the store does not have yet.", lambda: self._conversations.pending)
         counter(names.RESPONSES_DROPPED, "Turns of conversations that were lost.", lambda: self._conversations.dropped)
         gauge(names.RETENTION_PENDING, "Transcripts that the store does not have yet.", lambda: len(self._transcripts))
@@ -340,6 +371,9 @@ class Farthing:
         self._routing.start()
         self._learning.start(self._background)
         self._events.start(self._background)
+        self._jobs.start(self._background)
+        self._extraction.start(self._background)
+        self._opinions.start(self._background)
         await self._modes.start(self._background, lambda: self._ring.loaded)
         start("changes", self._listen)
         start("ledger", self._pump.run)
@@ -351,6 +385,7 @@ class Farthing:
         start("leases", self._leases.run)
         start("responses", self._conversations.run)
         start("old responses", self._conversations.prune)
+        self._memory.start(self._background)
         start("retention", self._policies.run)
         start("transcripts", self._transcripts.run)
         start("old transcripts", self._transcripts.prune)
@@ -405,9 +440,12 @@ class Farthing:
 
     async def stop(self) -> None:
         """Stop the background work, write what is left, and let go of everything."""
+        await self._jobs.stop()
         await self._background.stop()
         await self._events.drain()
+        await self._extraction.aclose()
         await self._routing.aclose()
+        await self._memory.aclose()
         await self._caches.aclose()
         await self._ring.close()
         await self._budgets.close()
@@ -419,6 +457,7 @@ class Farthing:
                 await self._learning.book.drain()
                 await self._events.publisher.flush()
                 await self._conversations.drain()
+                await self._memory.drain()
                 await self._transcripts.drain()
         except (FarthingError, TimeoutError):
             _log.warning("the database is away at the end; ledger entries wait on disk for the next start")

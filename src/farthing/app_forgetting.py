@@ -24,7 +24,11 @@ def personal_places(stores: Stores, caches: Caches) -> dict[str, Personal]:
     Whoever adds a place where something of a user is kept adds it here.
     """
     return {
+        "events": stores.events,
         "facts": stores.facts,
+        "sightings": stores.sightings,
+        "readings": stores.readings,
+        "turns": stores.turns,
         "transcripts": stores.retention,
         "responses": stores.responses,
         "outcomes": stores.outcomes,

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import msgspec
 
 from farthing.aws.appconfig import AppConfig
+from farthing.aws.dynamodb_facts import DynamoDbFacts
 from farthing.aws.eventbridge import EventBridgeBus
 from farthing.errors import SettingsError
 from farthing.facts import Most
@@ -19,6 +20,8 @@ from farthing.ports import (
     ConfigStore,
     EventBus,
     FactStore,
+    FeedbackStore,
+    JobStore,
     KeyStore,
     LedgerStore,
     OutcomeStore,
@@ -31,6 +34,7 @@ from farthing.ports import (
     RouterStore,
     SightingStore,
     SpendLog,
+    TurnStore,
 )
 from farthing.postgres.answers import PostgresAnswers
 from farthing.postgres.budgets import PostgresBudgets
@@ -38,7 +42,10 @@ from farthing.postgres.cache_records import PostgresCacheRecords
 from farthing.postgres.changes import PostgresChanges
 from farthing.postgres.config import PostgresConfig
 from farthing.postgres.events import PostgresEvents
+from farthing.postgres.events_storing import append
 from farthing.postgres.facts import PostgresFacts
+from farthing.postgres.feedback import PostgresFeedback
+from farthing.postgres.jobs import PostgresJobs
 from farthing.postgres.keys import PostgresKeys
 from farthing.postgres.ledger import PostgresLedger
 from farthing.postgres.outcomes import PostgresOutcomes
@@ -52,6 +59,7 @@ from farthing.postgres.retention import PostgresRetention
 from farthing.postgres.routers import PostgresRouters
 from farthing.postgres.sightings import PostgresSightings
 from farthing.postgres.spend_log import PostgresSpendLog
+from farthing.postgres.turns import PostgresTurns
 from farthing.settings import Settings
 
 
@@ -66,6 +74,7 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     readings: ReadingStore
     records: CacheRecords
     responses: ResponseStore
+    turns: TurnStore
     retention: RetentionStore
     requests: RequestRecords
     routers: RouterStore
@@ -74,6 +83,8 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     events: EventBus
     facts: FactStore
     receipts: ReceiptStore
+    jobs: JobStore
+    feedback: FeedbackStore
     changes: Changes | None
     config: ConfigStore
     spend: SpendLog
@@ -97,6 +108,7 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         readings=PostgresReadings(database),
         records=PostgresCacheRecords(database),
         responses=PostgresResponses(database),
+        turns=PostgresTurns(database),
         retention=PostgresRetention(database),
         requests=PostgresRequests(database),
         routers=PostgresRouters(database),
@@ -104,7 +116,9 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         outcomes=PostgresOutcomes(database),
         events=_events(settings, database),
         receipts=PostgresReceipts(database),
-        facts=PostgresFacts(database, most=Most(facts=settings.memory.max_facts)),
+        jobs=PostgresJobs(database, lease_s=settings.jobs.lease_s),
+        facts=_facts(settings, database),
+        feedback=PostgresFeedback(database, append if settings.events.bus == "postgres" else None),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
         config=_config(settings, database),
         spend=PostgresSpendLog(database),
@@ -117,6 +131,11 @@ def _events(settings: Settings, database: Database) -> EventBus:
     if chosen.bus == "aws":
         return EventBridgeBus(chosen.aws, max_backlog=chosen.max_backlog)
     return PostgresEvents(database, max_backlog=chosen.max_backlog)
+
+
+def _facts(settings: Settings, database: Database) -> FactStore:
+    chosen, most = settings.memory.facts, Most(facts=settings.memory.max_facts)
+    return DynamoDbFacts(chosen.dynamodb, most=most) if chosen.store == "dynamodb" else PostgresFacts(database, most=most)
 
 
 def _config(settings: Settings, database: Database) -> ConfigStore:

@@ -1,4 +1,4 @@
-"""The map: what a request passes, in this order, and who hears of events."""
+"""The map: what a request passes, in this order, who hears of events, and what is done as jobs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import msgspec
 from farthing.caching.exact import ExactCache
 from farthing.caching.semantic import SemanticCache
 from farthing.events.handler import Handler
+from farthing.jobs.kind import Kind
 from farthing.pipeline.stage import Next, Stage, compose
 from farthing.prompts.stage import Prompts
 from farthing.retention.recorder import Recorder
@@ -71,13 +72,27 @@ class Hearers(msgspec.Struct, frozen=True, kw_only=True):
     observe: Handler | None = None
     extract: Handler | None = None
     foresee: Handler | None = None
+    flush: Handler | None = None
 
 
 def event_flow(hearers: Hearers) -> list[Handler]:
     """Who hears of events.
 
     `observe` makes facts about users of what they do, by rules. `extract` has a model read what the rules leave, after a while and batched.
-    `foresee` computes the answers that they will ask for.
+    `foresee` computes the answers that they will ask for. `flush` deletes cached answers that an event has made untrue.
     """
-    handlers = [hearers.observe, hearers.extract, hearers.foresee]
+    handlers = [hearers.observe, hearers.extract, hearers.foresee, hearers.flush]
     return [handler for handler in handlers if handler is not None]
+
+
+class Hands(msgspec.Struct, frozen=True, kw_only=True):
+    """The kinds of jobs, built by `app`. One that the settings turn off is None."""
+
+    prune: Kind | None = None
+    waste: Kind | None = None
+
+
+def job_flow(hands: Hands) -> list[Kind]:
+    """What is done as jobs: `prune` deletes what is too old or too much, `waste` reports what was foreseen in vain."""
+    kinds = [hands.prune, hands.waste]
+    return [kind for kind in kinds if kind is not None]

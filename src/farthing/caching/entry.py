@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from uuid import UUID
 
 import msgspec
 
 from farthing.pipeline.stream import Replayed, replay
-from farthing.types import Answer, Completion, Json, Source, new_id
+from farthing.types import Answer, Completion, Json, Source
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -47,20 +48,20 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """Bytes of memory, about."""
         return 400 + len(self.tail) + len(self.chunks or b"")
 
-    def whole(self) -> bytes:
-        """The encoded answer to a request that does not stream."""
+    def whole(self, request_id: UUID) -> bytes:
+        """The encoded answer to a request that does not stream. It bears the request's id."""
         if self.object is None:
             return self.tail
         return b'{"id":"chatcmpl-%s","object":"%s","created":%d,%s' % (
-            new_id().hex.encode(),
+            request_id.hex.encode(),
             self.object.encode(),
             time.time(),
             self.tail[1:],
         )
 
-    def pieces(self) -> Iterator[Json]:
+    def pieces(self, request_id: UUID) -> Iterator[Json]:
         """The chunks for a request that streams: as they came when they came streamed, else cut from the whole."""
-        head = {"id": f"chatcmpl-{new_id().hex}", "object": "chat.completion.chunk", "created": int(time.time())}
+        head = {"id": f"chatcmpl-{request_id.hex}", "object": "chat.completion.chunk", "created": int(time.time())}
         if self.chunks is not None:
             for chunk in _decode(self.chunks):
                 yield {**head, **chunk}
@@ -82,14 +83,14 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         content = messages[0].get("content")
         return content if isinstance(content, str) and content.strip() else None
 
-    def answer(self, source: Source, *, stream: bool) -> Answer:
+    def answer(self, source: Source, request_id: UUID, *, stream: bool) -> Answer:
         """The hit, whole or as a stream."""
         answer = Answer(source=source, model=self.model, saved_microusd=self.cost_microusd)
         if stream:
-            answer.stream = Replayed(self.pieces())
+            answer.stream = Replayed(self.pieces(request_id))
             answer.usage = self.usage()
         else:
-            answer.body = self.whole()
+            answer.body = self.whole(request_id)
         return answer
 
 

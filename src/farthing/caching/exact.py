@@ -117,6 +117,7 @@ class ExactCache:
             flight.lifeline.release()
 
     async def _lead(self, request: Request, following: Next, key: bytes, flight: Flight | None) -> Answer:
+        request.answer_key = key
         try:
             if flight is not None and self._shared.has(key):
                 entry = await self._shared.get(request.principal.tenant, key)
@@ -181,10 +182,11 @@ class ExactCache:
         return Life(self._settings.ttl_s if ttl_s is None else ttl_s, self._settings.stale_s if stale_s is None else stale_s)
 
     def _hit(self, request: Request, key: bytes, entry: Entry) -> Answer:
+        request.answer_key = key
         if entry.fresh_until < time.time() and key not in self._renewing and request.mode.rank == 0:
             self._renewing.add(key)
             self._errands.send(renewal(request), lambda _: self._renewing.discard(key))
-        return entry.answer(Source.EXACT, stream=request.stream)
+        return entry.answer(Source.EXACT, request.id, stream=request.stream)
 
     def _land(self, key: bytes, flight: Flight | None, entry: Entry | None) -> None:
         if flight is None:

@@ -119,7 +119,7 @@ class SemanticCache:
 
     def _hit(self, request: Request, asked: Asked, best: Considered, entry: Entry) -> Answer:
         if best.question.answer_key in keys_of(request):  # the exact stage has not heard of it yet
-            return entry.answer(Source.EXACT, stream=request.stream)
+            return entry.answer(Source.EXACT, request.id, stream=request.stream)
         share = self._judgement.served(request.principal.tenant, asked, best, request.id)
         self.saved_us += entry.took_us
         self._bookkeeper.note(hit_of(request, best))
@@ -127,7 +127,7 @@ class SemanticCache:
             self._looks.at_hit(request, asked.text, best, entry, share)
         if entry.fresh_until < time.time() and request.mode.rank == 0:
             self._errands.send(renewal(request), lambda _: None)
-        return entry.answer(Source.SEMANTIC, stream=request.stream)
+        return entry.answer(Source.SEMANTIC, request.id, stream=request.stream)
 
     def learn(self, request: Request, key: bytes, entry: Entry) -> None:
         """An answer was kept under a key: remember which question it answers, if it may be compared and its words may be kept."""

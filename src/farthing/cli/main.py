@@ -9,6 +9,9 @@ import typer
 from farthing.cli import (
     budgets,
     cache,
+    events,
+    feedback,
+    jobs,
     keys,
     memory,
     mode,
@@ -41,7 +44,10 @@ app.command(name="models")(models.models)
 app.add_typer(keys.app, name="key")
 app.add_typer(budgets.app, name="budget")
 app.add_typer(cache.app, name="cache")
+app.add_typer(events.app, name="events")
+app.add_typer(feedback.app, name="feedback")
 app.add_typer(memory.app, name="memory")
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(mode.app, name="mode")
 app.add_typer(requests.app, name="requests")
 app.add_typer(retention.app, name="retention")

@@ -48,16 +48,16 @@ def id_headers(request_id: UUID) -> list[tuple[bytes, bytes]]:
     return [(b"x-request-id", text), (b"x-farthing-request-id", text)]
 
 
-async def read_body(scope: Scope, receive: Receive, *, most: int, timeout_s: float) -> bytes:
-    """The whole body. Raises `BodyTooLarge`, `BodyTimeout` or `ClientLeft`."""
+async def read_body(scope: Scope, receive: Receive, *, most: int, timeout_s: float, setting: str = "server.max_body_bytes") -> bytes:
+    """The whole body, of at most as many bytes as a setting says. Raises `BodyTooLarge`, `BodyTimeout` or `ClientLeft`."""
     announced = header(scope, b"content-length")
     if announced is not None and announced.isdecimal() and int(announced) > most:
-        raise _too_large(most)
+        raise _too_large(most, setting)
     direct = scope.get(DIRECT)
     whole: bytes | None = direct.body() if direct is not None else None
     if whole is not None:
         if len(whole) > most:
-            raise _too_large(most)
+            raise _too_large(most, setting)
         return whole
     pieces: list[bytes] = []
     size = 0
@@ -71,7 +71,7 @@ async def read_body(scope: Scope, receive: Receive, *, most: int, timeout_s: flo
                 pieces.append(piece)
                 size += len(piece)
                 if size > most:
-                    raise _too_large(most)
+                    raise _too_large(most, setting)
                 if not message.get("more_body"):
                     break
     except TimeoutError:
@@ -79,8 +79,8 @@ async def read_body(scope: Scope, receive: Receive, *, most: int, timeout_s: flo
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def _too_large(most: int) -> BodyTooLarge:
-    return BodyTooLarge(f"the request body is larger than {most} bytes (setting server.max_body_bytes)")
+def _too_large(most: int, setting: str) -> BodyTooLarge:
+    return BodyTooLarge(f"the request body is larger than {most} bytes (setting {setting})")
 
 
 async def send_whole(scope: Scope, send: Send, status: int, headers: Headers, body: bytes) -> None:

@@ -110,6 +110,12 @@ def document() -> bytes:
         "/admin/v1/cache/verdicts": {"post": _operation("Say whether a cached answer was right", "Opinion")},
         "/admin/v1/cache/stats": {"get": _operation("How the caches do")},
         "/admin/v1/cache/hits": {"get": _operation("List the requests that a cached answer went to", query=["tenant", "question"])},
+        "/admin/v1/jobs": {"get": _operation("List runs of jobs", query=["tenant", "kind", "state", "limit", "before"])},
+        "/admin/v1/jobs/{run}": {"get": _operation("Show a run", path="run")},
+        "/admin/v1/jobs/{run}/results": {
+            "get": _operation("List what came of the items of a run", path="run", query=["state", "limit", "after"])
+        },
+        "/admin/v1/jobs/{run}/cancel": {"post": _operation("Cancel a run", path="run")},
         "/admin/v1/mode": {
             "get": _operation("Show the modes", query=["scope"]),
             "put": _operation("Set a mode", "NewMode"),

@@ -12,7 +12,11 @@ class FeedbackStore(Protocol):
     """Feedback, by tenant, in the order of its ids, which is that of its arrival."""
 
     async def add(self, feedback: Feedback) -> bool:
-        """Store it, unless its user was forgotten since. False when the same key said exactly the same of the same request before."""
+        """Store it, and tell the bus where the store can do both at once (`types.feedback_event`).
+
+        False, and nothing is done, when the same key said the same (`digest`) of the same request before, or when the request arrived
+        before its user or tenant was forgotten. Raises `InvalidRequest` when the store cannot hold it.
+        """
 
     async def of(self, tenant: str, request_id: UUID) -> list[Feedback]:
         """All that was said of a request, newest first."""

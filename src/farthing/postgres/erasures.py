@@ -12,7 +12,9 @@ from typing import Final, Literal
 from farthing.postgres.connection import Connection
 from farthing.types import CacheScope
 
-Erased = Literal["transcripts", "responses", "answers", "questions", "cache_hits", "outcomes", "events", "facts", "sightings", "turns"]
+Erased = Literal[
+    "transcripts", "responses", "answers", "questions", "cache_hits", "outcomes", "events", "facts", "sightings", "turns", "feedback"
+]
 
 KEPT_FOR: Final = timedelta(days=7)
 """Erasures are remembered for so long: nothing may be stored that arrived earlier than that."""

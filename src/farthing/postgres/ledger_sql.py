@@ -45,6 +45,7 @@ FIELDS: tuple[tuple[str, str, str | None], ...] = (
     ("worker", "text", None),
     ("checks", "text", None),
     ("memory", "text", None),
+    ("answer_key", "text", None),
 )
 """The fields of `LedgerEntry`: name, type, and what an entry written by an older version without the field is given."""
 

@@ -3,6 +3,7 @@
 from farthing.settings.cache import (
     CacheSettings,
     ExactCacheSettings,
+    FlushOnSettings,
     JudgeSettings,
     NamespaceSettings,
     RecalibrationSettings,
@@ -24,6 +25,7 @@ from farthing.settings.checks import (
 )
 from farthing.settings.cloudwatch import CloudWatchSettings
 from farthing.settings.config import AppConfigSettings, ConfigSettings
+from farthing.settings.event_door import EventDoorSettings
 from farthing.settings.events import EventSettings
 from farthing.settings.feedback import FeedbackSettings
 from farthing.settings.foresight import ForesightSettings
@@ -116,6 +118,7 @@ __all__ = [
     "DeploymentSettings",
     "DynamoDbSettings",
     "EmptyCheckSettings",
+    "EventDoorSettings",
     "EventSettings",
     "ExactCacheSettings",
     "ExploreSettings",
@@ -124,6 +127,7 @@ __all__ = [
     "FactRuleSettings",
     "FactsSettings",
     "FeedbackSettings",
+    "FlushOnSettings",
     "ForesightSettings",
     "GenerateSettings",
     "HedgeSettings",

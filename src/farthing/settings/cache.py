@@ -125,12 +125,24 @@ class NamespaceSettings(Section):
     """Who may share a cached question: everybody unless it is personal (`auto`), everybody (`never`), each user alone (`always`)."""
 
 
+class FlushOnSettings(Section):
+    """Events after which cached answers are not true any more: those of the event's tenant, in a namespace, or with one of the tags."""
+
+    types: Annotated[list[Annotated[str, Field(pattern=r"^(?:\*|[^\s*]{1,256}|[^\s*]{1,254}\.\*)$")]], Field(min_length=1, max_length=100)]
+    """Exact types, or `order.*` for all that begin so."""
+    namespace: Annotated[str, Field(pattern=rf"^{_NAMESPACE.pattern}$")] | None = None
+    """Without it, all namespaces."""
+    tags: Annotated[list[Annotated[str, Field(min_length=1, max_length=256)]], Field(max_length=100)] = []
+    """Only answers to requests with one of these tags; without any, all."""
+
+
 class CacheSettings(Section):
     """The caches."""
 
     exact: ExactCacheSettings = ExactCacheSettings()
     semantic: SemanticCacheSettings = SemanticCacheSettings()
     namespaces: dict[str, NamespaceSettings] = {}
+    flush_on: Annotated[list[FlushOnSettings], Field(max_length=1000)] = []
 
     @field_validator("namespaces")
     @classmethod

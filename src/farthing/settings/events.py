@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from farthing.settings.basic import Count, Seconds, Section
+from farthing.settings.event_door import EventDoorSettings
 from farthing.settings.events_aws import AwsEventSettings
 
 
@@ -16,6 +17,7 @@ class EventSettings(Section):
     bus: Literal["postgres", "aws"] = "postgres"
     """Where events are kept and delivered: in PostgreSQL, or in DynamoDB, SQS and EventBridge. See docs/events-aws.md."""
     aws: AwsEventSettings = AwsEventSettings()
+    door: EventDoorSettings = EventDoorSettings()
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 16
     """Deliveries of one handler under way in one process at the same time."""
     attempts: Annotated[int, Field(ge=1, le=100)] = 8

@@ -67,6 +67,7 @@ class LedgerMeter:
             error=_bounded(attempt.error),
             worker=self._worker if spent and self._worker else None,
             checks=_bounded(attempt.checks),
+            answer_key=_answer_key(request) if attempt.final and attempt.error is None else None,
         )
         self._keep(entry, request)
         return spent, saved
@@ -91,6 +92,7 @@ class LedgerMeter:
             status=status,
             error=_bounded(str(fields.get("code") or fields.get("type"))) if error else None,
             checks=_bounded(answer.checks) if answer else None,
+            answer_key=_answer_key(request) if answer and answer.source is Source.EXACT else None,
         )
         self._keep(entry, request)
 
@@ -128,6 +130,10 @@ class LedgerMeter:
             self._minute, self._anonymous = minute, 0
         self._anonymous += 1
         return self._anonymous <= self._anonymous_per_minute
+
+
+def _answer_key(request: Request) -> str | None:
+    return request.answer_key.hex() if request.answer_key is not None and request.purpose == ANSWER else None
 
 
 def _bounded(text: str | None) -> str | None:

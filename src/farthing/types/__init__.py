@@ -17,9 +17,9 @@ from farthing.types.caching import (
     question_worth,
 )
 from farthing.types.callers import ANONYMOUS, KeyRecord, Limits, Principal, Quota
-from farthing.types.events import Backlog, DeadLetter, Delivery, Event, Per, Subscription
+from farthing.types.events import OWN_EVENTS, Backlog, DeadLetter, Delivery, Event, Per, Subscription
 from farthing.types.extraction import Allowance, Sighting, event_digest, event_name
-from farthing.types.feedback import Feedback
+from farthing.types.feedback import Feedback, feedback_event
 from farthing.types.foresight import EdgeAnswer
 from farthing.types.jobs import (
     GIVEN_UP_AFTER,
@@ -57,6 +57,7 @@ __all__ = [
     "INSTALLATION",
     "MOST_KEY_BYTES",
     "MOST_WIDE",
+    "OWN_EVENTS",
     "TOTAL",
     "Allowance",
     "Answer",
@@ -129,6 +130,7 @@ __all__ = [
     "dollars",
     "event_digest",
     "event_name",
+    "feedback_event",
     "new_id",
     "promotion_trail",
     "question_worth",

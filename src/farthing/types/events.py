@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from uuid import UUID
 
 import msgspec
 
+OWN_EVENTS: Final = "farthing."
+"""How the types and sources of events begin that come from Farthing itself. None from outside may begin so."""
 Per = Literal["subject", "user"]
 """Of what events are handled in order, and in batches."""
 

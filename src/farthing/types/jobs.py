@@ -20,7 +20,7 @@ MOST_KEY_BYTES: Final = 512
 GIVEN_UP_AFTER: Final = timedelta(days=1)
 """A run that is being filled for so long has nobody any more who does it."""
 INSTALLATION: Final = ""
-"""The tenant of runs that are the installation's own."""
+"""The tenant of runs, and of events, that are the installation's own. No key has it."""
 
 
 class NewItem(msgspec.Struct, frozen=True, kw_only=True):

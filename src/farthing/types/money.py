@@ -125,7 +125,8 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defa
     without Farthing; `saved_microusd` is that less the cost of what was done instead. Prices are micro-dollars per million tokens;
     `price_source` says where they came from (`notional`: a stand-in price for a model that costs nothing per token, so that savings are
     visible). `worker` is the process that spent: whose budget leases the entry settles. `checks` is as in `Answer`, `memory`
-    as in `Request.recalled`. Encoded, fields at their defaults are left out; the store fills them in.
+    as in `Request.recalled`. `answer_key` is where the answer is in the exact cache, if it is there (64 hex digits). Encoded, fields at
+    their defaults are left out; the store fills them in.
     """
 
     id: UUID
@@ -167,6 +168,7 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defa
     worker: str | None = None
     checks: str | None = None
     memory: str | None = None
+    answer_key: str | None = None
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):

@@ -113,7 +113,7 @@ class Request(msgspec.Struct, kw_only=True):
     `recalled` says what memory put into it, in short (docs/recall.md); None: it was not asked.
     `quotas` reads how the limits of the caller's key stand; None: it has none. `mode` is how much may be done for it. `choice` is which
     models answer it (`routing.choice.Choice`); None: the one that was asked for. `prompt` was put in front of the messages, in the words
-    for all; `prompt_version` names it.
+    for all; `prompt_version` names it. `answer_key` is where the exact cache keeps its answer, if it does.
     """
 
     id: UUID
@@ -137,6 +137,7 @@ class Request(msgspec.Struct, kw_only=True):
     prompt: Prompt | None = None
     prompt_version: str | None = None
     recalled: str | None = None
+    answer_key: bytes | None = None
     traceparent: str | None = None
     lifeline: Lifeline
     quotas: Callable[[], Sequence[Quota]] | None = None

@@ -76,6 +76,7 @@ CREATE TABLE farthing.ledger (
   worker text,
   checks text,
   memory text,
+  answer_key text COLLATE "C",
   -- A billion dollars an entry: what is above it is a mistake, and would in time overflow the sums of its day.
   CONSTRAINT ledger_money_is_plausible CHECK (
     cost_microusd BETWEEN 0 AND 1000000000000000
@@ -538,6 +539,23 @@ CREATE TABLE farthing.receipts (
   places jsonb NOT NULL,
   PRIMARY KEY (tenant, id)
 );
+CREATE TABLE farthing.feedback (
+  id uuid PRIMARY KEY,
+  tenant text NOT NULL,
+  request_id uuid NOT NULL,
+  user_id text,
+  score double precision NOT NULL,
+  correction text,
+  reason text,
+  by uuid NOT NULL,
+  digest bytea NOT NULL CHECK (octet_length(digest) BETWEEN 1 AND 64),
+  at timestamptz NOT NULL,
+  CONSTRAINT feedback_score_is_a_share CHECK (score BETWEEN 0 AND 1),
+  CONSTRAINT feedback_is_short CHECK (octet_length(correction) <= 262144 AND octet_length(reason) <= 65536),
+  CONSTRAINT feedback_once UNIQUE (tenant, request_id, by, digest)
+);
+CREATE INDEX feedback_tenant_id ON farthing.feedback (tenant, id);
+CREATE INDEX feedback_user_id ON farthing.feedback (tenant, user_id) WHERE user_id IS NOT NULL;
 
 -- Row-level security, forced on the owner too. A setting never made is NULL, one whose transaction has ended is empty: no row matches either.
 ALTER TABLE farthing.keys ENABLE ROW LEVEL SECURITY;
@@ -727,6 +745,11 @@ ALTER TABLE farthing.receipts FORCE ROW LEVEL SECURITY;
 CREATE POLICY one_tenant ON farthing.receipts TO farthing_app
   USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
 CREATE POLICY all_tenants ON farthing.receipts TO farthing_service USING (true) WITH CHECK (true);
+ALTER TABLE farthing.feedback ENABLE ROW LEVEL SECURITY;
+ALTER TABLE farthing.feedback FORCE ROW LEVEL SECURITY;
+CREATE POLICY one_tenant ON farthing.feedback TO farthing_app
+  USING (tenant = nullif(current_setting('farthing.tenant', true), '')) WITH CHECK (tenant = nullif(current_setting('farthing.tenant', true), ''));
+CREATE POLICY all_tenants ON farthing.feedback TO farthing_service USING (true) WITH CHECK (true);
 
 -- A tenant's own connection only reads. What is written is written by the service role, in batches over many tenants.
 GRANT USAGE ON SCHEMA farthing TO farthing_app, farthing_service;
@@ -812,3 +835,5 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.runs, farthing.items, farthing.
 GRANT USAGE, SELECT ON SEQUENCE farthing.pgqueuer_id_seq TO farthing_service;
 GRANT SELECT ON farthing.facts, farthing.profiles, farthing.receipts TO farthing_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.facts, farthing.profiles, farthing.receipts TO farthing_service;
+GRANT SELECT ON farthing.feedback TO farthing_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON farthing.feedback TO farthing_service;
