@@ -29,6 +29,8 @@ def personal_places(stores: Stores, caches: Caches) -> dict[str, Personal]:
         "sightings": stores.sightings,
         "readings": stores.readings,
         "turns": stores.turns,
+        "edge_answers": stores.edge,
+        "foreseen": stores.foresight,
         "transcripts": stores.retention,
         "responses": stores.responses,
         "outcomes": stores.outcomes,

@@ -18,9 +18,11 @@ from farthing.ports import (
     CacheRecords,
     Changes,
     ConfigStore,
+    EdgeStore,
     EventBus,
     FactStore,
     FeedbackStore,
+    ForesightLog,
     JobStore,
     KeyStore,
     LedgerStore,
@@ -41,10 +43,11 @@ from farthing.postgres.budgets import PostgresBudgets
 from farthing.postgres.cache_records import PostgresCacheRecords
 from farthing.postgres.changes import PostgresChanges
 from farthing.postgres.config import PostgresConfig
+from farthing.postgres.edge import PostgresEdge
 from farthing.postgres.events import PostgresEvents
-from farthing.postgres.events_storing import append
 from farthing.postgres.facts import PostgresFacts
 from farthing.postgres.feedback import PostgresFeedback
+from farthing.postgres.foresight_log import PostgresForesightLog
 from farthing.postgres.jobs import PostgresJobs
 from farthing.postgres.keys import PostgresKeys
 from farthing.postgres.ledger import PostgresLedger
@@ -81,6 +84,8 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     sightings: SightingStore
     outcomes: OutcomeStore
     events: EventBus
+    edge: EdgeStore
+    foresight: ForesightLog
     facts: FactStore
     receipts: ReceiptStore
     jobs: JobStore
@@ -114,11 +119,13 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         routers=PostgresRouters(database),
         sightings=PostgresSightings(database),
         outcomes=PostgresOutcomes(database),
+        edge=PostgresEdge(database, url, connect_timeout_s=settings.database.connect_timeout_s),
+        foresight=PostgresForesightLog(database),
         events=_events(settings, database),
         receipts=PostgresReceipts(database),
         jobs=PostgresJobs(database, lease_s=settings.jobs.lease_s),
         facts=_facts(settings, database),
-        feedback=PostgresFeedback(database, append if settings.events.bus == "postgres" else None),
+        feedback=PostgresFeedback(database),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
         config=_config(settings, database),
         spend=PostgresSpendLog(database),
@@ -126,16 +133,16 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
     )
 
 
+def _facts(settings: Settings, database: Database) -> FactStore:
+    chosen, most = settings.memory.facts, Most(facts=settings.memory.max_facts)
+    return DynamoDbFacts(chosen.dynamodb, most=most) if chosen.store == "dynamodb" else PostgresFacts(database, most=most)
+
+
 def _events(settings: Settings, database: Database) -> EventBus:
     chosen = settings.events
     if chosen.bus == "aws":
         return EventBridgeBus(chosen.aws, max_backlog=chosen.max_backlog)
     return PostgresEvents(database, max_backlog=chosen.max_backlog)
-
-
-def _facts(settings: Settings, database: Database) -> FactStore:
-    chosen, most = settings.memory.facts, Most(facts=settings.memory.max_facts)
-    return DynamoDbFacts(chosen.dynamodb, most=most) if chosen.store == "dynamodb" else PostgresFacts(database, most=most)
 
 
 def _config(settings: Settings, database: Database) -> ConfigStore:

@@ -67,6 +67,8 @@ _ERRORS = {
     "504": "The provider did not answer in time.",
 }
 
+_CLICK: Json = {"text/plain": {"schema": {"type": "string"}}, "application/json": {"schema": {}}}
+
 
 @cache
 def document() -> bytes:
@@ -96,6 +98,7 @@ def document() -> bytes:
             "delete": _operation("Forget a user everywhere", path="user"),
         },
         "/api/v1/generate": {"post": _operation("Generate a text", "GenerateBody", content=chat)},
+        "/edge/{action}": {"get": _operation("Answer a click", path="action", query=["user"], content=_CLICK)},
         "/v1/models": {"get": _operation("List models")},
         "/v1/models/{id}": {"get": _operation("Retrieve a model", path="id")},
         "/admin/v1/keys": {"get": _operation("List keys", query=["tenant"]), "post": _operation("Create a key", "NewKey", status="201")},
@@ -116,6 +119,8 @@ def document() -> bytes:
             "get": _operation("List what came of the items of a run", path="run", query=["state", "limit", "after"])
         },
         "/admin/v1/jobs/{run}/cancel": {"post": _operation("Cancel a run", path="run")},
+        "/admin/v1/foresight/actions": {"get": _operation("List the actions and the chances of a click", query=["tenant"])},
+        "/admin/v1/foresight/waste": {"get": _operation("What was computed ahead for nothing", query=["tenant", "week"])},
         "/admin/v1/mode": {
             "get": _operation("Show the modes", query=["scope"]),
             "put": _operation("Set a mode", "NewMode"),

@@ -14,10 +14,10 @@ from farthing.settings.events_aws import AwsEventSettings
 class EventSettings(Section):
     """The event bus: how events are handled, what happens to those that cannot be, and how many are kept."""
 
+    door: EventDoorSettings = EventDoorSettings()
     bus: Literal["postgres", "aws"] = "postgres"
     """Where events are kept and delivered: in PostgreSQL, or in DynamoDB, SQS and EventBridge. See docs/events-aws.md."""
     aws: AwsEventSettings = AwsEventSettings()
-    door: EventDoorSettings = EventDoorSettings()
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 16
     """Deliveries of one handler under way in one process at the same time."""
     attempts: Annotated[int, Field(ge=1, le=100)] = 8
