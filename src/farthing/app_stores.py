@@ -8,6 +8,7 @@ import msgspec
 
 from farthing.aws.appconfig import AppConfig
 from farthing.aws.dynamodb_facts import DynamoDbFacts
+from farthing.aws.edge_kv import CloudFrontEdge
 from farthing.aws.eventbridge import EventBridgeBus
 from farthing.errors import SettingsError
 from farthing.facts import Most
@@ -104,6 +105,7 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         statement_timeout_s=settings.database.statement_timeout_s,
         connect_timeout_s=settings.database.connect_timeout_s,
     )
+    edge = _edge(settings, database, url)
     return Stores(
         keys=PostgresKeys(database),
         ledger=PostgresLedger(database),
@@ -119,9 +121,9 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         routers=PostgresRouters(database),
         sightings=PostgresSightings(database),
         outcomes=PostgresOutcomes(database),
-        edge=PostgresEdge(database, url, connect_timeout_s=settings.database.connect_timeout_s),
+        edge=edge,
         foresight=PostgresForesightLog(database),
-        events=_events(settings, database),
+        events=_events(settings, database, edge),
         receipts=PostgresReceipts(database),
         jobs=PostgresJobs(database, lease_s=settings.jobs.lease_s),
         facts=_facts(settings, database),
@@ -138,11 +140,20 @@ def _facts(settings: Settings, database: Database) -> FactStore:
     return DynamoDbFacts(chosen.dynamodb, most=most) if chosen.store == "dynamodb" else PostgresFacts(database, most=most)
 
 
-def _events(settings: Settings, database: Database) -> EventBus:
+def _edge(settings: Settings, database: Database, url: str) -> EdgeStore:
+    chosen = settings.foresight.edge
+    if chosen.store == "cloudfront":
+        return CloudFrontEdge(chosen.cloudfront)
+    return PostgresEdge(database, url, connect_timeout_s=settings.database.connect_timeout_s)
+
+
+def _events(settings: Settings, database: Database, edge: EdgeStore) -> EventBus:
+    """Versions of states go up where the answers are that hang on them. In PostgreSQL both are one transaction."""
     chosen = settings.events
     if chosen.bus == "aws":
-        return EventBridgeBus(chosen.aws, max_backlog=chosen.max_backlog)
-    return PostgresEvents(database, max_backlog=chosen.max_backlog)
+        return EventBridgeBus(chosen.aws, max_backlog=chosen.max_backlog, bump=edge.bump)
+    bump = None if settings.foresight.edge.store == "postgres" else edge.bump
+    return PostgresEvents(database, max_backlog=chosen.max_backlog, bump=bump)
 
 
 def _config(settings: Settings, database: Database) -> ConfigStore:

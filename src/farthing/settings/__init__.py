@@ -25,8 +25,10 @@ from farthing.settings.checks import (
 )
 from farthing.settings.cloudwatch import CloudWatchSettings
 from farthing.settings.config import AppConfigSettings, ConfigSettings
+from farthing.settings.edge_aws import CloudFrontSettings, EdgeSettings
 from farthing.settings.event_door import EventDoorSettings
 from farthing.settings.events import EventSettings
+from farthing.settings.events_aws import AwsEventSettings, InboundSettings
 from farthing.settings.feedback import FeedbackSettings
 from farthing.settings.foresight import ActionSettings, ForesightSettings, HostSettings, SourceSettings, StateSettings
 from farthing.settings.hedging import HedgeSettings
@@ -102,6 +104,7 @@ __all__ = [
     "AnyCheckSettings",
     "AnyProviderSettings",
     "AppConfigSettings",
+    "AwsEventSettings",
     "AwsSettings",
     "BedrockSettings",
     "BudgetSettings",
@@ -110,6 +113,7 @@ __all__ = [
     "CeilingSettings",
     "CheckSettings",
     "ChoicesSettings",
+    "CloudFrontSettings",
     "CloudWatchSettings",
     "CompletionsSettings",
     "ConditionSettings",
@@ -119,6 +123,7 @@ __all__ = [
     "DatabaseSettings",
     "DeploymentSettings",
     "DynamoDbSettings",
+    "EdgeSettings",
     "EmptyCheckSettings",
     "EventDoorSettings",
     "EventSettings",
@@ -134,6 +139,7 @@ __all__ = [
     "GenerateSettings",
     "HedgeSettings",
     "HostSettings",
+    "InboundSettings",
     "JobSettings",
     "JsonSchemaCheckSettings",
     "JudgeCheckSettings",

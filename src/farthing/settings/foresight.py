@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from farthing.cron import checked
 from farthing.errors import InvalidRequest
 from farthing.settings.basic import Count, Seconds, Section, Usd
+from farthing.settings.edge_aws import EdgeSettings
 from farthing.settings.names import must_be_one_of, nearest
 from farthing.templates import PATH, Template, WrongTemplate
 
@@ -109,6 +110,7 @@ class HostSettings(Section):
 class ForesightSettings(Section):
     """What is computed ahead, and how much of it."""
 
+    edge: EdgeSettings = EdgeSettings()
     states: Annotated[dict[Name, StateSettings], Field(max_length=100)] = {}
     actions: Annotated[dict[Name, ActionSettings], Field(max_length=200)] = {}
     hosts: Annotated[dict[str, HostSettings], Field(max_length=100)] = {}
