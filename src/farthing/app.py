@@ -7,29 +7,31 @@ import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from msgspec.structs import replace
-
 from farthing.app_caches import Caches
 from farthing.app_catalogue import LOCAL, catalogue_of, embedder_of, models_of, price_questions, providers_of
 from farthing.app_events import Events
-from farthing.app_feedback import Opinions
+from farthing.app_extraction import Extraction
+from farthing.app_feedback import Opinions, telling
+from farthing.app_foresight import Foresight
 from farthing.app_forgetting import Memories
+from farthing.app_jobs import Jobs, prune_kind
 from farthing.app_learning import Learning
+from farthing.app_memory import Memory
 from farthing.app_modes import Modes
 from farthing.app_routing import Routing, router_names
+from farthing.app_spending import Spending
 from farthing.app_stores import Stores
 from farthing.aws.cloudwatch import CloudWatch
 from farthing.background import Background
-from farthing.budgets import Budget
 from farthing.caching.flushing import flush_handler
 from farthing.cipher import Cipher, open_cipher
 from farthing.errors import BudgetExceeded, FarthingError
-from farthing.events.telling import TellingConfig
-from farthing.flow import Hearers, Parts, errand_flow, request_flow
-from farthing.http.admin import AdminDoors, door
+from farthing.flow import Hands, Hearers, Parts, errand_flow, request_flow
+from farthing.http.admin import AdminDoors, Doors, door
 from farthing.http.admin_budgets import BudgetDoors
 from farthing.http.admin_cache import CacheDoors
 from farthing.http.admin_events import BusDoors
+from farthing.http.admin_foresight import ForesightDoors
 from farthing.http.admin_keys import KeyDoors
 from farthing.http.admin_modes import ModeDoors
 from farthing.http.admin_requests import RequestDoors
@@ -38,6 +40,7 @@ from farthing.http.admin_route import RouteDoors
 from farthing.http.admin_routers import RouterDoors
 from farthing.http.auth import KeyRing
 from farthing.http.completions.doors import CompletionsDoor
+from farthing.http.edge import EdgeDoor
 from farthing.http.events import EventDoor
 from farthing.http.generate import GenerateDoors
 from farthing.http.generate_socket import GenerateSocket
@@ -69,20 +72,9 @@ from farthing.routing.gate import Gate
 from farthing.settings import BudgetSettings, Settings
 from farthing.snapshot import Snapshot
 from farthing.spend.account import Account
-from farthing.spend.admission import Admission
-from farthing.spend.budget_book import BudgetBook
-from farthing.spend.calls import ModelCalls
 from farthing.spend.hourly import HourlySpend
-from farthing.spend.journal import Journal
-from farthing.spend.leases import Leases
-from farthing.spend.lengths import Lengths
-from farthing.spend.limit_rules import LimitRules
-from farthing.spend.limit_table import LimitTable, columns_for
-from farthing.spend.limits import KeyLimits, TokenRates
-from farthing.spend.meter import LedgerMeter, Observer
+from farthing.spend.meter import Observer
 from farthing.spend.price_book import PriceBook, open_book
-from farthing.spend.pump import Pump
-from farthing.spend.purse import BudgetPurse
 from farthing.telemetry import instruments as names
 from farthing.telemetry.metrics import Metrics
 from farthing.telemetry.tracing import build as build_tracing
@@ -103,8 +95,7 @@ class Farthing:
     """One gateway process. `asgi` is the application; `start` and `stop` bracket its background work."""
 
     def __init__(self, settings: Settings, runtime: Runtime, stores: Stores) -> None:
-        if settings.config.store != "postgres":
-            stores = replace(stores, config=TellingConfig(stores.config, self._tell))
+        stores = telling(settings, stores, self._tell)
         self._settings = settings
         self._runtime = runtime
         self._stores = stores
@@ -115,76 +106,48 @@ class Farthing:
         self._learning = Learning(settings, stores, self._embedder, self._catalogue)
         self._modes = Modes(settings, stores, self._catalogue, runtime.worker)
         self._routing = Routing(settings, self._catalogue, self._learning.learned, self._modes.of)
-        self._journal = Journal(
-            settings.data / "ledger",
-            segment_bytes=settings.ledger.segment_bytes,
-            max_bytes=settings.ledger.max_spool_bytes,
-            max_in_memory=settings.ledger.max_in_memory,
-            worker=runtime.worker,
-        )
-        self._pump = Pump(
-            self._journal,
-            stores.ledger,
-            interval_s=settings.ledger.flush_interval_s,
-            max_batch=settings.ledger.max_batch,
-            ended=stores.budgets.release,
-        )
-        snapshot = Snapshot(settings.data / "snapshot", "keys", KeyRecord)
-        self._ring = KeyRing(stores.keys, settings.keys, snapshot, before_use=self._know_budgets)
-        cipher = _cipher(settings)
-        keyed = settings.retention.encryption_key is not None
-        semantic = self._embedder if settings.cache.semantic.enabled else None
-        self._caches = Caches(settings, stores, semantic, cipher, shared=keyed)
-        self._opinions = Opinions(settings, stores, self._caches.control, self._learning.book.hear, cipher)
-        hearers = Hearers(flush=flush_handler(self._caches.control, settings.cache.flush_on))
-        self._events = Events(settings, stores, hearers, handles=runtime.handles)
-        self._memories = Memories(settings, stores, self._caches)
-        self._conversations = Conversations(stores.responses, cipher, settings.responses)
-        self._sealing = Sealing(cipher, settings.retention.max_bytes)
-        self._transcripts = TranscriptWriter(stores.retention, self._sealing, settings.retention)
-        self._policies = Policies(
-            stores.retention, self._caches.flush, able=keyed, refresh_s=settings.keys.refresh_s, most=settings.keys.max_cached
-        )
-        bounds = settings.limits
-        rules = LimitRules(bounds)
-        columns = columns_for(settings.server.workers + settings.jobs.workers)
-        table = LimitTable(settings.data / "run", rows=bounds.max_keys, columns=columns)
-        self._limits = KeyLimits(table, max_wait_s=bounds.max_wait_s)
-        self._admission = Admission(rules, self._limits, max_wait_s=bounds.max_wait_s, max_queue=bounds.max_queue)
-        self._calls = ModelCalls(most=bounds.max_calls, max_queue=bounds.max_queued_calls, max_wait_s=bounds.max_wait_s)
-        self._leases = Leases(stores.budgets, settings.budgets, runtime.worker, self._journal.begin)
-        self._budgets = BudgetBook(
-            stores.budgets,
-            settings.budgets,
-            Snapshot(settings.data / "snapshot", "budgets", Budget),
-            self._leases.changed,
-            refresh_s=settings.keys.refresh_s,
-        )
-        lengths = Lengths(settings.budgets.assumed_output_tokens)
-        self._purse = BudgetPurse(self._budgets, self._leases, lengths, TokenRates(rules, self._limits), settings.budgets)
+        self._jobs = Jobs(settings, stores, Hands(prune=prune_kind(settings, stores)), handles=runtime.handles)
+        self._extraction = Extraction(settings, stores, self._catalogue)
+        self._foresight = Foresight(settings, stores, self._catalogue, self._routing.routers.admit, stores.facts.profile)
         self._metrics = Metrics(runtime.worker)
         self._local_up = runtime.local is None
         self._database_away = False
         self._metrics_dir = settings.data / "run"
         self._metrics_dir.mkdir(parents=True, exist_ok=True)
         self._tracing = build_tracing(settings.telemetry, runtime.worker, self._metrics)
-        self._meter = LedgerMeter(
-            self._journal,
-            self._observers(),
-            worker=runtime.worker,
-            anonymous_per_minute=settings.ledger.unauthenticated_rows_per_minute,
+        self._spending = Spending(settings, stores, runtime.worker, self._observers())
+        snapshot = Snapshot(settings.data / "snapshot", "keys", KeyRecord)
+        self._ring = KeyRing(stores.keys, settings.keys, snapshot, before_use=self._spending.budgets.reload)
+        cipher = _cipher(settings)
+        keyed = settings.retention.encryption_key is not None
+        semantic = self._embedder if settings.cache.semantic.enabled else None
+        self._caches = Caches(settings, stores, semantic, cipher, shared=keyed)
+        self._opinions = Opinions(settings, stores, self._caches.control, self._learning.book.hear, cipher)
+        hearers = Hearers(
+            observe=self._extraction.observe,
+            extract=self._extraction.extract,
+            foresee=self._foresight.hearer,
+            flush=flush_handler(self._caches.control, settings.cache.flush_on),
         )
+        self._events = Events(settings, stores, hearers, handles=runtime.handles, touches=self._foresight.touches)
+        self._memories = Memories(settings, stores, self._caches)
+        self._conversations = Conversations(stores.responses, cipher, settings.responses)
+        told = self._events.publisher.tell
+        self._memory = Memory(settings.memory, stores.facts, stores.turns, self._embedder, cipher, told)
+        self._sealing = Sealing(cipher, settings.retention.max_bytes)
+        self._transcripts = TranscriptWriter(stores.retention, self._sealing, settings.retention)
+        self._policies = Policies(
+            stores.retention, self._caches.flush, able=keyed, refresh_s=settings.keys.refresh_s, most=settings.keys.max_cached
+        )
+        self._taking_in = EventDoor(self._events.publisher, self._spending.admission, settings.events.door, settings.server)
         self._cloudwatch = CloudWatch(settings.telemetry.cloudwatch, HourlySpend(stores.ledger))
         self._hearing = self._hearers()
         self.asgi = self._gateway()
         self._register_gauges()
 
     def _tell(self, event: Event) -> None:
+        """Tell the bus of what has happened inside."""
         self._events.publisher.tell(event)
-
-    async def _know_budgets(self) -> None:
-        """A key's budget is stored before the key: read after it, it is known before the key's first request."""
-        await self._budgets.reload()
 
     def _observers(self) -> list[Observer]:
         observers: list[Observer] = [self._metrics.observe, *self._modes.observers]
@@ -198,45 +161,51 @@ class Farthing:
         """Who is told of the news on a channel. The others are the caches'."""
         return {
             "keys": lambda _: self._ring.reload(),
-            "budgets": lambda _: self._budgets.reload(),
+            "budgets": lambda _: self._spending.budgets.reload(),
             "retention": lambda _: self._policies.reload(),
             "routers": lambda _: self._learning.heard(),
             "config": partial(self._modes.heard, "config"),
             "spend": partial(self._modes.heard, "spend"),
             "events": self._events.heard,
-            **dict.fromkeys(("facts", "states", "jobs"), _unheard),
+            "jobs": self._jobs.heard,
+            **dict.fromkeys(("facts", "states"), _unheard),
         }
 
     def _gateway(self) -> Gateway:
-        settings, meter, catalogue = self._settings, self._meter, self._catalogue
+        settings, spending, catalogue = self._settings, self._spending, self._catalogue
+        meter = spending.meter
         gate = Gate(max_held_bytes=settings.routing.max_held_bytes, timeout_s=settings.routing.checks_timeout_s)
         free_model, observed = partial(_free_model, settings.budgets), self._learning.book.checked
-        dispatch = self._dispatch = Dispatch(catalogue, meter, self._purse, free_model, gate=gate, observed=observed)
+        dispatch = self._dispatch = Dispatch(catalogue, meter, spending.purse, free_model, gate=gate, observed=observed)
         prompts = Prompts(settings.prompts)
         recorder = Recorder(self._policies, self._transcripts)
         parts = Parts(
             account=Account(meter),
             mode=self._modes.stage,
             prompt=prompts,
-            admission=self._admission,
+            admission=spending.admission,
             recorder=recorder,
-            edge=None,
-            memory=None,
+            edge=self._foresight.stage,
+            memory=self._memory.stage,
             exact=self._caches.exact,
             semantic=self._caches.semantic,
             route=self._routing.stage,
-            calls=self._calls,
+            calls=spending.calls,
             dispatch=dispatch,
         )
         errands = errand_flow(parts)
         self._caches.errands.begin(errands)
         self._routing.begin(errands)
+        self._extraction.begin(errands)
+        self._foresight.begin(errands)
         passage = Passage(request_flow(parts), self._routing.routers.admit, meter, settings.server)
         openai = OpenAIDoors(passage, partial(_visible, catalogue))
         messages = MessagesDoors(passage)
         responses = ResponsesDoors(passage, self._conversations)
         completions = CompletionsDoor(passage, settings.completions)
         generate = GenerateDoors(passage, Assignment(catalogue, settings.generate.model, settings.generate.task_types))
+        foresight = ForesightDoors(self._foresight.reports.actions, self._foresight.reports.waste)
+        edge = EdgeDoor(passage, self._foresight.models)
         health = HealthDoors(self.state, partial(self._metrics.exposition, self._metrics_dir))
         known = frozenset(models_of(settings)) | set(settings.routing.routers)
         stores = self._stores
@@ -259,11 +228,23 @@ class Farthing:
         routes = RouteDoors(self._routing.explain, settings.server)
         learning = self._learning
         routers = RouterDoors(stores.routers, stores.outcomes, learning.routers, learning.check, learning.book.hear, settings.server)
-        taking_in = EventDoor(self._events.publisher, self._admission, settings.events.door, settings.server)
-        self._metrics.counter(names.EVENTS_REFUSED, "Events that came to the door and were refused.", lambda: taking_in.refused)
         bus = BusDoors(stores.events, settings.server)
         opinions = self._opinions.admin(self._sealing.open)
-        admin = AdminDoors(stores.ledger, [keys, budgets, caches, modes, routes, routers, retention, requests, bus, opinions])
+        these: list[Doors] = [
+            keys,
+            budgets,
+            caches,
+            modes,
+            routes,
+            routers,
+            retention,
+            requests,
+            bus,
+            opinions,
+            foresight,
+            self._jobs.doors,
+        ]
+        admin = AdminDoors(stores.ledger, these)
         doors = {
             "/v1/chat/completions": Opening(door=openai.chat, methods=_POST, spends=True),
             "/v1/embeddings": Opening(door=openai.embeddings, methods=_POST, spends=True),
@@ -272,8 +253,8 @@ class Farthing:
             "/v1/models": Opening(door=openai.models, methods=_GET),
             "/v1/messages": Opening(door=messages.create, methods=_POST, spends=True, refusal=anthropic_refusal),
             "/v1/messages/count_tokens": Opening(door=messages.count_tokens, methods=_POST, refusal=anthropic_refusal),
-            "/v1/events": Opening(door=taking_in.post, methods=_POST),
-            "/v1/feedback": Opening(door=self._opinions.door(self._admission).post, methods=_POST),
+            "/v1/events": Opening(door=self._taking_in.post, methods=_POST),
+            "/v1/feedback": Opening(door=self._opinions.door(spending.admission).post, methods=_POST),
             "/api/v1/generate": Opening(door=generate.generate, methods=_POST, spends=True),
             SOCKET_PATH: Opening(door=generate.not_a_socket, methods=_GET),
             "/healthz": Opening(door=health.healthz, methods=_GET, needs_key=False),
@@ -286,6 +267,7 @@ class Farthing:
             "/v1/responses/": Opening(door=responses.below, methods=_ANY),
             MEMORY: Opening(door=self._memories.doors.below, methods=_ANY),
             "/v1/messages/": Opening(door=messages.unknown, methods=_ANY, refusal=anthropic_refusal),
+            "/edge/": Opening(door=edge.get, methods=_GET, spends=True),
             "/admin/v1/": Opening(door=door(admin.application()), methods=_ANY, needs_admin=True),
         }
         sockets = {SOCKET_PATH: GenerateSocket(generate, settings.generate.socket)}
@@ -298,23 +280,24 @@ class Farthing:
             waiting.append("local model")
         if not self._caches.asked:
             waiting.append("known answers")
-        away = {"database": self._database_away, "ledger store": self._pump.store_away, "keys": not self._ring.confirmed}
+        away = {"database": self._database_away, "ledger store": self._spending.pump.store_away, "keys": not self._ring.confirmed}
         return State(waiting=waiting, degraded=[name for name, is_away in away.items() if is_away and name not in waiting])
 
     def _register_gauges(self) -> None:
         gauge, counter = self._metrics.gauge, self._metrics.counter
-        backlog = "Ledger entries that the store does not have yet."
-        gauge(names.LEDGER_BACKLOG, backlog, lambda: self._journal.backlog_bytes, unit="By")
-        counter(names.LEDGER_DROPPED, "Ledger entries for which there was no room.", lambda: self._journal.dropped)
-        counter(names.LEDGER_REJECTED, "Ledger entries, and pieces of damaged ones, set aside.", lambda: self._journal.rejected)
         gauge(names.DATABASE_AWAY, "1 while the database is away.", lambda: int(self._database_away), merge="max")
-        gauge(names.LEDGER_STORE_AWAY, "1 while the ledger's store is away.", lambda: int(self._pump.store_away), merge="max")
+        self._spending.register(self._metrics)
         self._caches.register(self._metrics)
         self._routing.register(self._metrics)
         self._learning.register(self._metrics)
         self._modes.register(self._metrics)
+        self._memory.register(self._metrics)
         self._events.register(self._metrics)
+        self._jobs.register(self._metrics)
+        self._extraction.register(self._metrics)
         self._opinions.register(self._metrics)
+        counter(names.EVENTS_REFUSED, "Events that came to the door and were refused.", lambda: self._taking_in.refused)
+        self._foresight.register(self._metrics)
         gauge(names.RESPONSES_PENDING, "Turns of conversations that the store does not have yet.", lambda: self._conversations.pending)
         counter(names.RESPONSES_DROPPED, "Turns of conversations that were lost.", lambda: self._conversations.dropped)
         gauge(names.RETENTION_PENDING, "Transcripts that the store does not have yet.", lambda: len(self._transcripts))
@@ -324,25 +307,10 @@ class Farthing:
         counter(names.CLOUDWATCH_FAILED, "Times that CloudWatch could not be told what is spent.", lambda: self._cloudwatch.failed)
         gauge(names.IN_FLIGHT, "Requests under way.", lambda: self.asgi.in_flight)
         gauge(names.UPSTREAM_CONNECTIONS, "Sockets to providers.", self._upstream_connections)
-        self._register_limits()
-
-    def _register_limits(self) -> None:
-        gauge, counter = self._metrics.gauge, self._metrics.counter
         for said in self._dispatch.checked:
             looked_at = "Answers that checks looked at."
             counter(names.CHECKED, looked_at, partial(self._dispatch.checked.__getitem__, said), attributes={names.CHECKS: said})
         counter(names.HEDGED, "Calls made beside one that was slow.", lambda: self._dispatch.hedged)
-        gauge(names.CALLS, "Model calls under way.", lambda: self._calls.under_way)
-        in_line = "Requests that wait for one of their key, or for a model call, to end."
-        gauge(names.WAITING, in_line, lambda: self._admission.waiting, attributes={names.LIMIT: "concurrency"})
-        gauge(names.WAITING, in_line, lambda: self._calls.waiting, attributes={names.LIMIT: "calls"})
-        refused = "Requests refused for a limit of their key, or because the worker had too many model calls under way."
-        for limit in self._limits.refused:
-            counter(names.LIMITED, refused, partial(self._limits.refused.__getitem__, limit), attributes={names.LIMIT: limit})
-        counter(names.LIMITED, refused, lambda: self._calls.refused, attributes={names.LIMIT: "calls"})
-        counter(names.BUDGET_REFUSED, "Attempts refused by a hard budget, or for want of a price.", lambda: self._purse.refused)
-        gauge(names.BUDGET_STORE_AWAY, "1 while budgets cannot be renewed.", lambda: int(self._leases.away), merge="max")
-        counter(names.LIMITS_UNCOUNTED, "Requests that limits could not count: no file, or no row in it.", lambda: self._limits.uncounted)
 
     def _upstream_connections(self) -> int:
         return sum(provider.open_connections for provider in self._providers.values())
@@ -353,25 +321,23 @@ class Farthing:
         if self._stores.database is not None:
             await self._stores.database.open()
             start("database", partial(self._look_at, self._stores.database))
-        await self._budgets.open()
+        await self._spending.open()
         start("keys", self._ring.run)
         start("key snapshot", self._ring.save)
         self._caches.start(self._background)
         self._routing.start()
         self._learning.start(self._background)
         self._events.start(self._background)
+        self._jobs.start(self._background)
+        self._extraction.start(self._background)
         self._opinions.start(self._background)
+        self._foresight.start(self._background, handles=self._runtime.handles)
         await self._modes.start(self._background, lambda: self._ring.loaded)
         start("changes", self._listen)
-        start("ledger", self._pump.run)
-        if self._settings.ledger.fsync == "batch":
-            start("ledger sync", self._pump.keep_synced)
-        start("limits", self._limits.run)
-        start("budgets", self._budgets.run)
-        start("budget snapshot", self._budgets.save)
-        start("leases", self._leases.run)
+        self._spending.start(self._background)
         start("responses", self._conversations.run)
         start("old responses", self._conversations.prune)
+        self._memory.start(self._background)
         start("retention", self._policies.run)
         start("transcripts", self._transcripts.run)
         start("old transcripts", self._transcripts.prune)
@@ -426,27 +392,31 @@ class Farthing:
 
     async def stop(self) -> None:
         """Stop the background work, write what is left, and let go of everything."""
+        await self._jobs.stop()
         await self._background.stop()
         await self._events.drain()
+        await self._extraction.aclose()
         await self._routing.aclose()
+        await self._memory.aclose()
+        await self._foresight.aclose()
         await self._caches.aclose()
         await self._ring.close()
-        await self._budgets.close()
+        await self._spending.budgets.close()
         try:
             async with asyncio.timeout(2.0):
-                await self._pump.drain()
-                await self._leases.release()
+                await self._spending.drain()
                 await self._caches.drain()
                 await self._learning.book.drain()
                 await self._events.publisher.flush()
+                await self._foresight.drain()
                 await self._conversations.drain()
+                await self._memory.drain()
                 await self._transcripts.drain()
         except (FarthingError, TimeoutError):
             _log.warning("the database is away at the end; ledger entries wait on disk for the next start")
             if self._conversations.pending:
                 _log.error("%d turns of conversations were only in this worker and are lost", self._conversations.pending)
-        self._journal.close()
-        self._limits.close()
+        self._spending.close()
         for provider in self._providers.values():
             await provider.aclose()
         if self._embedder is not None:

@@ -17,7 +17,6 @@ from farthing.memory.validation import REASONS
 from farthing.pipeline.errands import Errands
 from farthing.pipeline.stage import Next
 from farthing.pipeline.tokens import count_request
-from farthing.ports import FactStore
 from farthing.routing.catalogue import Catalogue
 from farthing.settings import LONGEST_WINDOW_S, Settings
 from farthing.spend.prices import cost
@@ -35,19 +34,19 @@ _MOST_OBSERVED = 100
 class Extraction:
     """`observe` and `extract` hear of events: rules at once, the model after a while. None where there are no rules, or no model."""
 
-    def __init__(self, settings: Settings, stores: Stores, facts: FactStore, catalogue: Catalogue) -> None:
+    def __init__(self, settings: Settings, stores: Stores, catalogue: Catalogue) -> None:
         memory = settings.memory
         self._stores = stores
         self._max_sightings = memory.max_sightings
         self._errands = Errands(most=memory.extractor.max_questions, timeout_s=memory.extractor.timeout_s)
         self._line = asyncio.Semaphore(memory.extractor.max_questions)
         self._dropped = dict.fromkeys(REASONS, 0)
-        self._rules = FactRules(memory, stores.sightings, facts, self._dropped)
-        self._extractor = self._reader(settings, stores, facts, catalogue)
+        self._rules = FactRules(memory, stores.sightings, stores.facts, self._dropped)
+        self._extractor = self._reader(settings, stores, catalogue)
         self.observe = self._observer() if self._rules.types else None
         self.extract = self._handler(settings, self._extractor) if self._extractor is not None else None
 
-    def _reader(self, settings: Settings, stores: Stores, facts: FactStore, catalogue: Catalogue) -> Extractor | None:
+    def _reader(self, settings: Settings, stores: Stores, catalogue: Catalogue) -> Extractor | None:
         model = settings.memory.extractor.model
         if model is None:
             return None
@@ -56,7 +55,7 @@ class Extraction:
             catalogue.fingerprint(model),
             self._rules,
             stores.readings,
-            facts,
+            stores.facts,
             self._ask,
             partial(_worth, catalogue),
             self._dropped,

@@ -24,7 +24,13 @@ def personal_places(stores: Stores, caches: Caches) -> dict[str, Personal]:
     Whoever adds a place where something of a user is kept adds it here.
     """
     return {
+        "events": stores.events,
         "facts": stores.facts,
+        "sightings": stores.sightings,
+        "readings": stores.readings,
+        "turns": stores.turns,
+        "edge_answers": stores.edge,
+        "foreseen": stores.foresight,
         "transcripts": stores.retention,
         "responses": stores.responses,
         "outcomes": stores.outcomes,

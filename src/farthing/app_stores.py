@@ -7,6 +7,8 @@ from importlib.util import find_spec
 import msgspec
 
 from farthing.aws.appconfig import AppConfig
+from farthing.aws.dynamodb_facts import DynamoDbFacts
+from farthing.aws.eventbridge import EventBridgeBus
 from farthing.errors import SettingsError
 from farthing.facts import Most
 from farthing.inprocess.config_file import FileConfig
@@ -16,9 +18,12 @@ from farthing.ports import (
     CacheRecords,
     Changes,
     ConfigStore,
+    EdgeStore,
     EventBus,
     FactStore,
     FeedbackStore,
+    ForesightLog,
+    JobStore,
     KeyStore,
     LedgerStore,
     OutcomeStore,
@@ -31,15 +36,20 @@ from farthing.ports import (
     RouterStore,
     SightingStore,
     SpendLog,
+    TurnStore,
 )
 from farthing.postgres.answers import PostgresAnswers
 from farthing.postgres.budgets import PostgresBudgets
 from farthing.postgres.cache_records import PostgresCacheRecords
 from farthing.postgres.changes import PostgresChanges
 from farthing.postgres.config import PostgresConfig
+from farthing.postgres.edge import PostgresEdge
 from farthing.postgres.events import PostgresEvents
+from farthing.postgres.events_storing import Append, append
 from farthing.postgres.facts import PostgresFacts
 from farthing.postgres.feedback import PostgresFeedback
+from farthing.postgres.foresight_log import PostgresForesightLog
+from farthing.postgres.jobs import PostgresJobs
 from farthing.postgres.keys import PostgresKeys
 from farthing.postgres.ledger import PostgresLedger
 from farthing.postgres.outcomes import PostgresOutcomes
@@ -53,6 +63,7 @@ from farthing.postgres.retention import PostgresRetention
 from farthing.postgres.routers import PostgresRouters
 from farthing.postgres.sightings import PostgresSightings
 from farthing.postgres.spend_log import PostgresSpendLog
+from farthing.postgres.turns import PostgresTurns
 from farthing.settings import Settings
 
 
@@ -67,14 +78,18 @@ class Stores(msgspec.Struct, frozen=True, kw_only=True):
     readings: ReadingStore
     records: CacheRecords
     responses: ResponseStore
+    turns: TurnStore
     retention: RetentionStore
     requests: RequestRecords
     routers: RouterStore
     sightings: SightingStore
     outcomes: OutcomeStore
     events: EventBus
+    edge: EdgeStore
+    foresight: ForesightLog
     facts: FactStore
     receipts: ReceiptStore
+    jobs: JobStore
     feedback: FeedbackStore
     changes: Changes | None
     config: ConfigStore
@@ -90,29 +105,51 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         statement_timeout_s=settings.database.statement_timeout_s,
         connect_timeout_s=settings.database.connect_timeout_s,
     )
+    outbox = _outbox(settings)
     return Stores(
         keys=PostgresKeys(database),
         ledger=PostgresLedger(database),
-        budgets=PostgresBudgets(database),
+        budgets=PostgresBudgets(database, append=outbox),
         answers=PostgresAnswers(database),
         questions=PostgresQuestions(database),
         readings=PostgresReadings(database),
         records=PostgresCacheRecords(database),
         responses=PostgresResponses(database),
+        turns=PostgresTurns(database),
         retention=PostgresRetention(database),
         requests=PostgresRequests(database),
         routers=PostgresRouters(database),
         sightings=PostgresSightings(database),
         outcomes=PostgresOutcomes(database),
-        events=PostgresEvents(database, max_backlog=settings.events.max_backlog),
+        edge=PostgresEdge(database, url, connect_timeout_s=settings.database.connect_timeout_s),
+        foresight=PostgresForesightLog(database),
+        events=_events(settings, database),
         receipts=PostgresReceipts(database),
-        facts=PostgresFacts(database, most=Most(facts=settings.memory.max_facts)),
-        feedback=PostgresFeedback(database),
+        jobs=PostgresJobs(database, lease_s=settings.jobs.lease_s),
+        facts=_facts(settings, database),
+        feedback=PostgresFeedback(database, append=outbox),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
         config=_config(settings, database),
         spend=PostgresSpendLog(database),
         database=database,
     )
+
+
+def _facts(settings: Settings, database: Database) -> FactStore:
+    chosen, most = settings.memory.facts, Most(facts=settings.memory.max_facts)
+    return DynamoDbFacts(chosen.dynamodb, most=most) if chosen.store == "dynamodb" else PostgresFacts(database, most=most)
+
+
+def _outbox(settings: Settings) -> Append | None:
+    """What stores events in the transaction of a change; None where the bus is elsewhere."""
+    return append if settings.events.bus == "postgres" else None
+
+
+def _events(settings: Settings, database: Database) -> EventBus:
+    chosen = settings.events
+    if chosen.bus == "aws":
+        return EventBridgeBus(chosen.aws, max_backlog=chosen.max_backlog)
+    return PostgresEvents(database, max_backlog=chosen.max_backlog)
 
 
 def _config(settings: Settings, database: Database) -> ConfigStore:
@@ -121,7 +158,7 @@ def _config(settings: Settings, database: Database) -> ConfigStore:
         return FileConfig(chosen.path or settings.data / "config", poll_s=chosen.poll_s)
     if chosen.store == "appconfig":
         return AppConfig(chosen.appconfig)
-    return PostgresConfig(database, poll_s=chosen.poll_s)
+    return PostgresConfig(database, poll_s=chosen.poll_s, append=_outbox(settings))
 
 
 def check_redis(settings: Settings) -> None:

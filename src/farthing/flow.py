@@ -1,4 +1,4 @@
-"""The map: what a request passes, in this order, and who hears of events."""
+"""The map: what a request passes, in this order, who hears of events, and what is done as jobs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import msgspec
 from farthing.caching.exact import ExactCache
 from farthing.caching.semantic import SemanticCache
 from farthing.events.handler import Handler
+from farthing.jobs.kind import Kind
 from farthing.pipeline.stage import Next, Stage, compose
 from farthing.prompts.stage import Prompts
 from farthing.retention.recorder import Recorder
@@ -82,3 +83,16 @@ def event_flow(hearers: Hearers) -> list[Handler]:
     """
     handlers = [hearers.observe, hearers.extract, hearers.foresee, hearers.flush]
     return [handler for handler in handlers if handler is not None]
+
+
+class Hands(msgspec.Struct, frozen=True, kw_only=True):
+    """The kinds of jobs, built by `app`. One that the settings turn off is None."""
+
+    prune: Kind | None = None
+    waste: Kind | None = None
+
+
+def job_flow(hands: Hands) -> list[Kind]:
+    """What is done as jobs: `prune` deletes what is too old or too much, `waste` reports what was foreseen in vain."""
+    kinds = [hands.prune, hands.waste]
+    return [kind for kind in kinds if kind is not None]

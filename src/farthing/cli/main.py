@@ -11,6 +11,8 @@ from farthing.cli import (
     cache,
     events,
     feedback,
+    foresight,
+    jobs,
     keys,
     memory,
     mode,
@@ -46,7 +48,9 @@ app.add_typer(cache.app, name="cache")
 app.add_typer(events.app, name="events")
 app.add_typer(feedback.app, name="feedback")
 app.add_typer(memory.app, name="memory")
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(mode.app, name="mode")
+app.add_typer(foresight.app, name="foresight")
 app.add_typer(requests.app, name="requests")
 app.add_typer(retention.app, name="retention")
 app.add_typer(route.app, name="route")

@@ -6,10 +6,15 @@ import os
 
 import typer
 
-from farthing.cli import memory_score
+from farthing.cli import memory_facts, memory_score
 
-app = typer.Typer(help="What is remembered of users; score the choice of turns on your own conversations.", no_args_is_help=True)
+app = typer.Typer(
+    help="What is remembered of users, and why; forget them; score the choice of turns on your own conversations.", no_args_is_help=True
+)
 
+app.command()(memory_facts.show)
+app.command()(memory_facts.history)
+app.command()(memory_facts.forget)
 app.command(name="score")(memory_score.score_command)
 
 

@@ -32,7 +32,8 @@ def worker(
 
     def ready(url: str, made: str | None) -> None:
         del url, made
-        sys.stdout.write(f"Farthing is at work in the background: {effective.jobs.workers} processes\n")
+        count = effective.jobs.workers
+        sys.stdout.write(f"Farthing is at work in the background: {count} process{'es' if count > 1 else ''}\n")
         sys.stdout.flush()
 
     path = settings_path(settings)

@@ -22,6 +22,7 @@ from farthing.types import Backlog, Delivery, utc_now
 _log = logging.getLogger("farthing.events")
 _AWAY_S: Final = 1.0
 _LOOK_S: Final = 1.0
+_BREATH_S: Final = 0.01
 _PRUNE_S: Final = 60.0
 _DONE_TOGETHER: Final = 64
 
@@ -44,8 +45,11 @@ class Dispatcher:
         self._settings = settings
         self._clock = clock
         done = Gathering(self._all_done, most=_DONE_TOGETHER)
-        self.works = {one.subscription.handler: Work(bus, one, settings, done, rng=rng, clock=clock) for one in handlers}
-        self._news = {name: asyncio.Event() for name in self.works}
+        self._news = {one.subscription.handler: asyncio.Event() for one in handlers}
+        self.works = {
+            one.subscription.handler: Work(bus, one, settings, done, self._news[one.subscription.handler].set, rng=rng, clock=clock)
+            for one in handlers
+        }
         self.backlog: dict[str, Backlog] = {}
 
     async def _all_done(self, deliveries: Sequence[Delivery]) -> list[None]:
@@ -71,8 +75,7 @@ class Dispatcher:
         while True:
             try:
                 await self._roster.make_known()
-                if not await self._pump(name):
-                    await self._pause(name)
+                await self._pump(name)
                 away = False
             except FarthingError as error:
                 if not away:
@@ -80,17 +83,18 @@ class Dispatcher:
                 away = True
                 await asyncio.sleep(_AWAY_S)
 
-    async def _pump(self, name: str) -> bool:
-        """Begin what is due. False when that was all."""
+    async def _pump(self, name: str) -> None:
+        """Begin what is due; then, unless there may be more, wait for news."""
         work = self.works[name]
         free = await work.room()
         self._news[name].clear()
         taken = await self._bus.take(name, lanes=free, lease_s=self._settings.lease_s)
         for delivery in taken:
             work.begin(delivery)
-        return len(taken) == free
-
-    async def _pause(self, name: str) -> None:
+        if len(taken) == free:
+            return
+        if not taken:
+            await asyncio.sleep(_BREATH_S)  # where events come all the time, looking for them should cost little
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.poll_s):
                 await self._news[name].wait()

@@ -18,13 +18,15 @@ from farthing.types import Delivery
 _log = logging.getLogger("farthing.events")
 _LONGEST_ERROR: Final = 1000
 _TO_CANCEL_S: Final = 1.0
+_MOMENT_S: Final = 0.01
 _ENDED: Final = "its process ended"
 
 
 class Work:
-    """The deliveries of one handler in this process, `settings.concurrency` at most. `done` tells the bus that one is handled.
+    """The deliveries of one handler in this process, `settings.concurrency` at most.
 
-    `handled` and `died` count events, `failed` attempts, `lost` deliveries whose lease was lost under way.
+    `done` tells the bus that one is handled; `ended` is called when there is room again, and perhaps more of a lane. `handled` and `died`
+    count events, `failed` attempts, `lost` deliveries whose lease was lost under way.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class Work:
         handler: Handler,
         settings: EventSettings,
         done: Callable[[Delivery], Awaitable[object]],
+        ended: Callable[[], None],
         *,
         rng: random.Random,
         clock: Callable[[], datetime],
@@ -42,6 +45,7 @@ class Work:
         self._name = handler.subscription.handler
         self._settings = settings
         self._done = done
+        self._tell_ended = ended
         self._rng = rng
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
@@ -57,11 +61,17 @@ class Work:
         return len(self._tasks)
 
     async def room(self) -> int:
-        """How many more can be begun; waits until it is at least one."""
-        while (free := self._settings.concurrency - len(self._tasks)) <= 0:
+        """How many more can be begun: at least one, for which it waits; and a moment longer for others, so that not each is taken alone."""
+        while self._free <= 0:
             self._ended.clear()
             await self._ended.wait()
-        return free
+        if self._free < self._settings.concurrency // 2:
+            await asyncio.sleep(_MOMENT_S)
+        return self._free
+
+    @property
+    def _free(self) -> int:
+        return self._settings.concurrency - len(self._tasks)
 
     def begin(self, delivery: Delivery) -> None:
         """Handle a delivery, in the background."""
@@ -72,6 +82,7 @@ class Work:
     def _end(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._ended.set()
+        self._tell_ended()
 
     async def drain(self, seconds: float) -> None:
         """Let what is under way finish, for so long; what is left is given back to the bus."""

@@ -24,17 +24,21 @@ _DOORS = (
     "/admin/v1/keys, /admin/v1/budgets, /admin/v1/cache/{flush,explain,verdicts,stats,hits}, /admin/v1/report, /admin/v1/requests, "
     "/admin/v1/mode, /admin/v1/mode/{pins,history}, /admin/v1/route/explain, "
     "/admin/v1/events, /admin/v1/events/{dead,backlog,replay}, /admin/v1/feedback, /admin/v1/feedback/export, "
+    "/admin/v1/mode, /admin/v1/mode/{pins,history}, /admin/v1/route/explain, /admin/v1/foresight/{actions,waste}, "
     "/admin/v1/routers, /admin/v1/routers/{name}/{versions,promote,promoted,outcomes}, /admin/v1/routers/verdicts, "
-    "/admin/v1/tenants/{tenant}/retention"
+    "/admin/v1/jobs, /admin/v1/jobs/{run}/{results,cancel}, /admin/v1/tenants/{tenant}/retention"
 )
 _METHODS = {
     "/admin/v1/(keys|budgets)": "GET, HEAD, POST",
     "/admin/v1/(keys|budgets)/[^/]+": "DELETE",
     "/admin/v1/cache/(flush|explain|verdicts)": "POST",
     "/admin/v1/cache/(stats|hits)": "GET, HEAD",
+    "/admin/v1/jobs(/[^/]+(/results)?)?": "GET, HEAD",
+    "/admin/v1/jobs/[^/]+/cancel": "POST",
     "/admin/v1/events(/(dead|backlog))?": "GET, HEAD",
     "/admin/v1/events/replay": "POST",
     "/admin/v1/feedback(/export)?": "GET, HEAD",
+    "/admin/v1/foresight/(actions|waste)": "GET, HEAD",
     "/admin/v1/mode": "GET, HEAD, PUT",
     "/admin/v1/mode/history": "GET, HEAD",
     "/admin/v1/mode/pins": "POST",

@@ -83,9 +83,11 @@ def _too_large(most: int, setting: str) -> BodyTooLarge:
     return BodyTooLarge(f"the request body is larger than {most} bytes (setting {setting})")
 
 
-async def send_whole(scope: Scope, send: Send, status: int, headers: Headers, body: bytes) -> None:
-    """A whole JSON answer."""
-    headers = [*headers, JSON_TYPE, (b"content-length", b"%d" % len(body))]
+async def send_whole(
+    scope: Scope, send: Send, status: int, headers: Headers, body: bytes, *, kind: tuple[bytes, bytes] = JSON_TYPE
+) -> None:
+    """A whole answer; JSON unless `kind`, its content type, says otherwise."""
+    headers = [*headers, kind, (b"content-length", b"%d" % len(body))]
     direct = scope.get(DIRECT)
     if direct is not None and direct.respond(status, headers, body):
         return

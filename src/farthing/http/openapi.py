@@ -84,6 +84,8 @@ _ERRORS = {
     "504": "The provider did not answer in time.",
 }
 
+_CLICK: Json = {"text/plain": {"schema": {"type": "string"}}, "application/json": {"schema": {}}}
+
 
 @cache
 def document() -> bytes:
@@ -115,6 +117,7 @@ def document() -> bytes:
         "/api/v1/generate": {"post": _operation("Generate a text", "GenerateBody", content=chat)},
         "/v1/events": {"post": _operation("Tell what happened", "CloudEvents", status="202")},
         "/v1/feedback": {"post": _operation("Say how good an answer was", "FeedbackBody")},
+        "/edge/{action}": {"get": _operation("Answer a click", path="action", query=["user"], content=_CLICK)},
         "/v1/models": {"get": _operation("List models")},
         "/v1/models/{id}": {"get": _operation("Retrieve a model", path="id")},
         "/admin/v1/keys": {"get": _operation("List keys", query=["tenant"]), "post": _operation("Create a key", "NewKey", status="201")},
@@ -129,6 +132,14 @@ def document() -> bytes:
         "/admin/v1/cache/verdicts": {"post": _operation("Say whether a cached answer was right", "Opinion")},
         "/admin/v1/cache/stats": {"get": _operation("How the caches do")},
         "/admin/v1/cache/hits": {"get": _operation("List the requests that a cached answer went to", query=["tenant", "question"])},
+        "/admin/v1/jobs": {"get": _operation("List runs of jobs", query=["tenant", "kind", "state", "limit", "before"])},
+        "/admin/v1/jobs/{run}": {"get": _operation("Show a run", path="run")},
+        "/admin/v1/jobs/{run}/results": {
+            "get": _operation("List what came of the items of a run", path="run", query=["state", "limit", "after"])
+        },
+        "/admin/v1/jobs/{run}/cancel": {"post": _operation("Cancel a run", path="run")},
+        "/admin/v1/foresight/actions": {"get": _operation("List the actions and the chances of a click", query=["tenant"])},
+        "/admin/v1/foresight/waste": {"get": _operation("What was computed ahead for nothing", query=["tenant", "week"])},
         "/admin/v1/mode": {
             "get": _operation("Show the modes", query=["scope"]),
             "put": _operation("Set a mode", "NewMode"),

@@ -185,7 +185,7 @@ def _route(value: str) -> Json:
 
 
 def _check(found: Extras) -> None:
-    for name in ("namespace", "user", "task_type", "prompt", "conversation_id"):
+    for name in ("namespace", "user", "task_type", "prompt", "action", "conversation_id"):
         value = getattr(found, name)
         if value is not None and not (1 <= len(value) <= _LONGEST_NAME and value.isprintable()):
             raise InvalidRequest(f"farthing.{name} must have 1 to {_LONGEST_NAME} printable characters", param=f"farthing.{name}")

@@ -1,1 +1,1 @@
-"""Durable runs of idempotent items. See docs/jobs.md."""
+"""Durable runs of items that may be done more than once. See docs/jobs.md."""

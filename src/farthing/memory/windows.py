@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -30,12 +30,18 @@ if TYPE_CHECKING:
 else:
     np = Lazily("numpy")
 
+_ROLES: Final = frozenset({"user", "assistant"})
+"""Speakers that nobody means by name."""
 _BM25: Final = 0.5
 _NEIGHBOUR: Final = 0.25
 _SESSION: Final = 0.2
 _NAMED: Final = 1.0
 _K1: Final = 1.2
 _B: Final = 0.75
+
+
+Vector = Sequence[float] | bytes
+"""An embedding, as floats or as one signed byte for each dimension; of any scale."""
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +53,7 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     speaker: str
     text: str
     session: str
-    vector: Sequence[float] | bytes | None = None
+    vector: Vector | None = None
 
     @property
     def line(self) -> str:
@@ -55,7 +61,7 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.speaker}: {self.text}"
 
 
-def best(turns: Sequence[Said], question: str, vector: Sequence[float] | bytes | None, *, max_tokens: int) -> list[int]:
+def best(turns: Sequence[Said], question: str, vector: Vector | None, *, max_tokens: int) -> list[int]:
     """The places of the turns to show for a question, in their order, as many as `render` puts into `max_tokens`.
 
     `vector` is the question's embedding; None: words alone decide. Turns must be in order, those of a session together.
@@ -89,14 +95,13 @@ def render(turns: Sequence[Said], places: Sequence[int]) -> list[str]:
     return lines
 
 
-def relevance(turns: Sequence[Said], question: str, vector: Sequence[float] | bytes | None) -> Scores:
+def relevance(turns: Sequence[Said], question: str, vector: Vector | None) -> Scores:
     """How much each turn may have to say about a question; only the differences mean anything."""
-    speakers = {turn.speaker for turn in turns}
+    speakers = {turn.speaker for turn in turns} - _ROLES
     asked = question.casefold()
     named = {speaker for speaker in speakers if speaker and speaker.casefold() in asked}
     names = {stem for speaker in speakers for stem in words_of(speaker)}
-    wanted = [word for word in dict.fromkeys(words_of(question)) if word not in names]
-    scores = _standard(_cosines(turns, vector)) + _BM25 * _standard(_bm25([words_of(turn.text) for turn in turns], wanted))
+    scores = likeness([turn.text for turn in turns], [turn.vector for turn in turns], question, vector, apart_from=names)
     starts = np.array([at == 0 or turns[at - 1].session != turn.session for at, turn in enumerate(turns)])
     scores = scores + _NEIGHBOUR * _beside(scores, starts)
     scores = scores + _SESSION * _best_of_session(scores, starts)
@@ -106,20 +111,29 @@ def relevance(turns: Sequence[Said], question: str, vector: Sequence[float] | by
     return found
 
 
-def _cosines(turns: Sequence[Said], vector: Sequence[float] | bytes | None) -> Scores:
-    """Cosines with the question; the mean of the others where a turn has no vector, 0 where none has."""
-    cosines = np.full(len(turns), np.nan)
+def likeness(
+    texts: Sequence[str], vectors: Sequence[Vector | None], question: str, vector: Vector | None, *, apart_from: Collection[str] = ()
+) -> Scores:
+    """How like a question each text is, in meaning and in words; 0 on average. Words `apart_from` say nothing."""
+    wanted = [word for word in dict.fromkeys(words_of(question)) if word not in apart_from]
+    found: Scores = _standard(_cosines(vectors, vector)) + _BM25 * _standard(_bm25([words_of(text) for text in texts], wanted))
+    return found
+
+
+def _cosines(vectors: Sequence[Vector | None], vector: Vector | None) -> Scores:
+    """Cosines with the question; the mean of the others where one has no vector, 0 where none has."""
+    cosines = np.full(len(vectors), np.nan)
     if vector is not None:
         own = _unit(vector)
-        known = [at for at, turn in enumerate(turns) if turn.vector is not None and len(turn.vector) == len(own)]
+        known = [(at, one) for at, one in enumerate(vectors) if one is not None and len(one) == len(own)]
         if known:
-            cosines[known] = np.stack([_unit(turns[at].vector or b"") for at in known]) @ own
-    mean = np.nanmean(cosines) if not np.isnan(cosines).all() else 0.0
+            cosines[[at for at, _ in known]] = np.stack([_unit(one) for _, one in known]) @ own
+    mean = 0.0 if np.isnan(cosines).all() else np.nanmean(cosines)
     found: Scores = np.nan_to_num(cosines, nan=float(mean))
     return found
 
 
-def _unit(vector: Sequence[float] | bytes) -> Scores:
+def _unit(vector: Vector) -> Scores:
     raw = np.frombuffer(vector, dtype=np.int8).astype(float) if isinstance(vector, bytes) else np.asarray(vector, dtype=float)
     found: Scores = raw / max(float(np.linalg.norm(raw)), 1e-9)
     return found

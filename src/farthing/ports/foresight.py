@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Protocol
 
-from farthing.types import EdgeAnswer
+from farthing.types import ActionCounts, Click, EdgeAnswer, Foreseen, WasteReport
 
 
 class EdgeStore(Protocol):
@@ -28,3 +29,34 @@ class EdgeStore(Protocol):
 
     async def prune(self, max_rows: int) -> int:
         """Delete what has expired or is stale, and the oldest beyond so many. Returns how many went."""
+
+    async def close(self) -> None:
+        """Let go of connections. They come back with the next use."""
+
+
+class ForesightLog(Protocol):
+    """What became of answers that were computed ahead: the counts that click probabilities are learnt from."""
+
+    async def add(self, foreseen: Sequence[Foreseen], clicks: Sequence[Click]) -> None:
+        """Count answers that were computed, then clicks. Answers that are there already (`request_id`) are skipped.
+
+        A click on an answer whose end was counted already counts as `served`, and no more as read. Those of forgotten users are left out.
+        """
+
+    async def settle(self) -> int:
+        """Count the answers that ended, unread ones as `stale` or `expired`. Returns how many ended. 0 when another worker is at it."""
+
+    async def learned(self, tenant: str, actions: Sequence[str], *, half_life_days: float) -> list[ActionCounts]:
+        """The counts of a tenant's actions by segment, what happened so many days ago weighing half."""
+
+    async def week(self, tenant: str | None, monday: date) -> list[WasteReport]:
+        """What happened in a week: the report that was stored of it, else what is counted up to now."""
+
+    async def store_week(self, monday: date) -> int:
+        """Store the reports of a week. Those that are there are replaced. Returns of how many tenants."""
+
+    async def forget(self, tenant: str, user_id: str | None) -> int:
+        """Delete what names a user, or (None) all of the tenant, counts and reports included. Returns how many rows went."""
+
+    async def prune(self, before: date) -> int:
+        """Delete counts and reports of weeks that began earlier. Returns how many rows went."""

@@ -13,7 +13,19 @@ from farthing.postgres.connection import Connection
 from farthing.types import CacheScope
 
 Erased = Literal[
-    "transcripts", "responses", "answers", "questions", "cache_hits", "outcomes", "events", "facts", "sightings", "turns", "feedback"
+    "transcripts",
+    "responses",
+    "answers",
+    "questions",
+    "cache_hits",
+    "outcomes",
+    "events",
+    "facts",
+    "sightings",
+    "turns",
+    "feedback",
+    "edge_answers",
+    "foreseen",
 ]
 
 KEPT_FOR: Final = timedelta(days=7)

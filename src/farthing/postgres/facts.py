@@ -8,6 +8,7 @@ from typing import Final
 from uuid import UUID
 
 import msgspec
+from psycopg import sql
 from psycopg.rows import TupleRow
 
 from farthing.facts import Most, checked, checked_user, holds, is_open, learn, packed, retracted, unpacked
@@ -21,6 +22,7 @@ _MOST_KNOWN: Final = 1000
 _COLUMNS = """tenant, user_id, id, key, value, multi, confidence, sources, by, valid_from, valid_to, known_from, known_to, confirmed_at,
   expires_at, ended_by"""
 _SHOWN = _COLUMNS.replace("value", "value::text")
+_HOT = sql.SQL("SELECT version, facts::text FROM farthing.profiles WHERE tenant = {} AND user_id = {}")
 _PROFILE = "SELECT version, facts::text FROM farthing.profiles WHERE tenant = %s AND user_id = %s"
 _COVERED = f"SELECT {covered('facts', 'g', '%(arrived)s')} FROM (SELECT %(tenant)s::text AS tenant, %(user)s::text AS user_id) g"  # noqa: S608  # all parts are ours
 # Locked whether it was there or not; one that is being deleted meanwhile is made anew.
@@ -92,9 +94,8 @@ class PostgresFacts:
 
     async def profile(self, tenant: str, user: str) -> Profile | None:
         """See `ports.FactStore.profile`. Row-level security checks the tenant once more."""
-        async with self._database.tenant(tenant) as connection:
-            row = await (await connection.execute(_PROFILE, (tenant, user))).fetchone()
-        return None if row is None else self._shown(tenant, user, row[0], unpacked(tenant, user, row[1]))
+        rows = await self._database.look(tenant, _HOT.format(sql.Literal(tenant), sql.Literal(user)))
+        return self._shown(tenant, user, rows[0][0], unpacked(tenant, user, rows[0][1])) if rows else None
 
     def _shown(self, tenant: str, user: str, version: int, facts: Sequence[Fact]) -> Profile:
         now = self._clock()

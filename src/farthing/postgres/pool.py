@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
 import psycopg
-from psycopg import AsyncConnection, sql
+from psycopg import AsyncConnection, AsyncCursor, sql
 from psycopg.pq import TransactionStatus
+from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from farthing.breaker import Breaker
@@ -21,6 +22,9 @@ _SERVICE = "BEGIN; SET LOCAL ROLE farthing_service"
 _LAZY = "; SET LOCAL synchronous_commit TO off"
 _ROWS = 1000
 """Changed in one transaction, so that nothing holds locks for long."""
+_BEFORE = 2
+"""Results before that of the query: of BEGIN, and of saying which tenant."""
+_COMMIT = sql.SQL("COMMIT")
 _TENANT = sql.SQL("BEGIN; SELECT set_config('farthing.tenant', {}, true)")
 
 
@@ -100,6 +104,20 @@ class Database:
         """
         return self._transaction(_SERVICE + _LAZY if lazy else _SERVICE)
 
+    async def look(self, tenant: str, query: sql.Composed) -> list[TupleRow]:
+        """The rows of one SELECT that sees the tenant's rows only, in one round trip: for what requests wait for.
+
+        Values are in the query (`sql.Literal`): several statements at once take no parameters.
+        """
+        with translated():
+            cursor, _ = await self._begin(sql.SQL("; ").join((_TENANT.format(sql.Literal(tenant)), query, _COMMIT)).as_string(None))
+            try:
+                for _ in range(_BEFORE):
+                    cursor.nextset()
+                return await cursor.fetchall()
+            finally:
+                await self._put_back(cursor.connection)
+
     async def repeat(self, statement: str, values: Mapping[str, object], *, alone: str | None = None) -> int:
         """A statement on at most `%(rows)s` rows over all tenants, each time in a transaction of its own, until there are no more.
 
@@ -128,8 +146,8 @@ class Database:
     @asynccontextmanager
     async def _transaction(self, prelude: str) -> AsyncIterator[Connection]:
         with translated():
-            connection, deadline = await self._begin(prelude)
-            self._in_use += 1
+            cursor, deadline = await self._begin(prelude)
+            connection = cursor.connection
             try:
                 with cut_off_after(connection, deadline - time.monotonic()):
                     try:
@@ -143,11 +161,10 @@ class Database:
                     self._breaker.failed()
                 raise
             finally:
-                self._in_use -= 1
                 await self._put_back(connection)
 
-    async def _begin(self, prelude: str) -> tuple[Connection, float]:
-        """A connection on which the transaction has begun, and until when it may be used by the monotonic clock.
+    async def _begin(self, prelude: str) -> tuple[AsyncCursor[TupleRow], float]:
+        """What the prelude says, on a connection on which the transaction has begun, and until when it may be used by the monotonic clock.
 
         Connections found dead on the way are dropped: this is also the pool's check of what it holds.
         """
@@ -157,7 +174,7 @@ class Database:
             while True:
                 try:
                     with cut_off_after(connection, deadline - time.monotonic()):
-                        await connection.execute(prelude.encode())
+                        cursor = await connection.execute(prelude.encode())
                 except BaseException as error:
                     await _roll_back(connection)
                     await self._put_back(connection)
@@ -166,20 +183,23 @@ class Database:
                         raise
                     connection = await self._take()
                 else:
-                    return connection, deadline
+                    return cursor, deadline
 
     async def _take(self) -> Connection:
         if self._pool is None:
             raise Unavailable("The database is not open.")
         try:
-            return await self._pool.getconn()
+            connection = await self._pool.getconn()
         except (PoolTimeout, TooManyRequests) as error:
             if self._in_use >= self._max_size or isinstance(error, TooManyRequests):
                 # Busy, not away: no reason for the breaker to open.
                 raise Unavailable(f"All {self._max_size} database connections are busy.", retry_after_s=1.0) from error
             raise
+        self._in_use += 1
+        return connection
 
     async def _put_back(self, connection: Connection) -> None:
+        self._in_use -= 1
         if self._pool is None:
             await connection.close()
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -214,7 +214,8 @@ class Http1Client:
     """Connections to one origin.
 
     `name` appears in error messages. At most `max_connections` sockets are open; further requests wait `connect_timeout_s` for one and
-    then raise `Overloaded`. `headers` are sent with each request.
+    then raise `Overloaded`. `headers` are sent with each request. `address_of` says which address to connect to, of those that the host
+    has; it may refuse by raising an `UpstreamError`. None: the system's choice.
     """
 
     def __init__(
@@ -226,8 +227,10 @@ class Http1Client:
         connect_timeout_s: float,
         max_connections: int,
         max_idle_s: float = 30.0,
+        address_of: Callable[[str, int], Awaitable[str]] | None = None,
     ) -> None:
         url = urlsplit(base_url)
+        self._address_of = address_of
         self.name = name
         self._tls = url.scheme == "https"
         self._host = url.hostname or ""
@@ -306,9 +309,10 @@ class Http1Client:
             self._context = await asyncio.to_thread(ssl.create_default_context)
         try:
             async with asyncio.timeout(self._connect_timeout):
+                address = self._host if self._address_of is None else await self._address_of(self._host, self._port)
                 _, connection = await loop.create_connection(
                     lambda: Connection(self.name),
-                    self._host,
+                    address,
                     self._port,
                     ssl=self._context,
                     server_hostname=self._host if self._tls else None,

@@ -152,6 +152,10 @@ class Catalogue:
         """The model of an admitted request."""
         return self._models[name]
 
+    def find(self, name: str) -> Model | None:
+        """The model of that name; None for a router's, and for any other."""
+        return self._models.get(name)
+
     def plan(self, name: str) -> list[Deployment]:
         """Deployments in the order to try them.
 

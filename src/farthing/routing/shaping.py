@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from farthing.pipeline.history import orphans, turn_starts, without_before
 from farthing.routing.catalogue import Deployment, Model
 from farthing.routing.families import wants_newer_limit
 from farthing.settings.shaping import LIMITS, LimitSettings, ParameterSettings
 from farthing.types import DEEP, Json, Mode, Operation, Prompt, Request
 
 _NEWER, _OLDER = LIMITS
-_INSTRUCTIONS = frozenset({"system", "developer"})
-_ANSWERS = frozenset({"tool", "function"})
 _LEAST_THINKING = 1024
 """Anthropic's least `thinking.budget_tokens`; it must be below the limit of the answer."""
 
@@ -119,44 +118,12 @@ def _shorter(body: Json, turns: int) -> Json:
     messages = body.get("messages")
     if not isinstance(messages, list):
         return body
-    starts = [at for at, one in enumerate(messages) if _role(one) == "user" and (at == 0 or _role(messages[at - 1]) != "user")]
+    starts = turn_starts(messages)
     if len(starts) < turns or not starts:
         return body
-    cut = next((at for at in reversed(starts[: len(starts) - turns + 1]) if not _orphans(messages, at)), 0)
-    kept = [one for one in messages[:cut] if _role(one) in _INSTRUCTIONS]
-    return body if len(kept) == cut else {**body, "messages": [*kept, *messages[cut:]]}
-
-
-def _orphans(messages: list[Any], cut: int) -> bool:
-    """Whether something from the cut on answers a call that was made before it."""
-    if not any(_role(one) in _ANSWERS for one in messages[cut:]):
-        return False
-    before = {call for one in messages[:cut] for call in _calls(one)}
-    since: set[str] = set()
-    for one in messages[cut:]:
-        since.update(_calls(one))
-        answered = _answered(one)
-        if answered is not None and answered in before and answered not in since:
-            return True
-    return False
-
-
-def _calls(message: Any) -> list[str]:
-    if not isinstance(message, dict):
-        return []
-    calls = message.get("tool_calls")
-    found = [str(call.get("id")) for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
-    function = message.get("function_call")
-    return [*found, f"function {function.get('name')}"] if isinstance(function, dict) else found
-
-
-def _answered(message: Any) -> str | None:
-    role = _role(message)
-    return str(message.get("tool_call_id")) if role == "tool" else f"function {message.get('name')}" if role == "function" else None
-
-
-def _role(message: Any) -> str | None:
-    return message.get("role") if isinstance(message, dict) else None
+    cut = next((at for at in reversed(starts[: len(starts) - turns + 1]) if not orphans(messages, at)), 0)
+    kept = without_before(messages, cut)
+    return body if len(kept) == len(messages) else {**body, "messages": kept}
 
 
 def _count(value: Any) -> int | None:

@@ -28,7 +28,7 @@ from farthing.settings.config import AppConfigSettings, ConfigSettings
 from farthing.settings.event_door import EventDoorSettings
 from farthing.settings.events import EventSettings
 from farthing.settings.feedback import FeedbackSettings
-from farthing.settings.foresight import ForesightSettings
+from farthing.settings.foresight import ActionSettings, ForesightSettings, HostSettings, SourceSettings, StateSettings
 from farthing.settings.hedging import HedgeSettings
 from farthing.settings.jobs import JobSettings
 from farthing.settings.learned import ExploreSettings, LearnedSettings
@@ -96,6 +96,7 @@ __all__ = [
     "JUDGE",
     "LEARNED",
     "LONGEST_WINDOW_S",
+    "ActionSettings",
     "AnthropicSettings",
     "AnyCheckSettings",
     "AnyProviderSettings",
@@ -131,6 +132,7 @@ __all__ = [
     "ForesightSettings",
     "GenerateSettings",
     "HedgeSettings",
+    "HostSettings",
     "JobSettings",
     "JsonSchemaCheckSettings",
     "JudgeCheckSettings",
@@ -173,7 +175,9 @@ __all__ = [
     "Settings",
     "ShadowSettings",
     "SocketSettings",
+    "SourceSettings",
     "SpanSettings",
+    "StateSettings",
     "StopSettings",
     "TelemetrySettings",
     "TemperatureSettings",

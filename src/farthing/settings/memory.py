@@ -8,6 +8,7 @@ from pydantic import Field, HttpUrl
 
 from farthing.settings.basic import Count, Seconds, Section
 from farthing.settings.memory_extraction import ExtractionSettings
+from farthing.settings.memory_recall import RecallSettings
 from farthing.settings.providers import AwsRegion
 
 
@@ -38,7 +39,7 @@ class FactsSettings(Section):
     """Facts that hold no more, of all users, with `postgres`; the oldest go. With `dynamodb`, see its `history_s`."""
 
 
-class MemorySettings(ExtractionSettings):
+class MemorySettings(RecallSettings, ExtractionSettings):
     """What is remembered of users."""
 
     facts: FactsSettings = FactsSettings()

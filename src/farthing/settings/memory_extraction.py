@@ -72,10 +72,10 @@ class ExtractorSettings(Section):
     """Of all events in one question."""
     max_tokens: Annotated[int, Field(ge=16, le=16_000)] = 500
     """The longest answer."""
-    timeout_s: Seconds = 30
+    timeout_s: Seconds = 20
     """For one answer. Without one the events are tried again later, as the bus does with all that fails."""
-    max_questions: Annotated[int, Field(ge=1, le=1000)] = 4
-    """Questions under way in one process."""
+    max_questions: Annotated[int, Field(ge=1, le=1000)] = 16
+    """Questions under way in one process. Further ones wait, within the time that a handler has (`events.deadline_s`)."""
     usd_per_user_per_day: Usd = Decimal("0.01")
     """What may be spent on the events of one user in a UTC day. Beyond it events are left unread."""
     usd_per_tenant_per_day: Usd = Decimal(1)

@@ -96,6 +96,7 @@ class Settings(Section):
         extractor = {} if self.memory.extractor.model is None else {"memory.extractor.model": self.memory.extractor.model}
         for where, chosen in {**ceilings, **judge, **extractor}.items():
             must_be_one_of(where, chosen, chat)
+        self.foresight.check_models(chat | set(self.routing.routers))
         self.routing.check_names(chat, set(self.models) | local | ({"local-embeddings"} if local else set()))
         if "local" in self.providers:
             msg = "providers.local: the name belongs to the embedded models (see the section local)"

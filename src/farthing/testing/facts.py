@@ -206,8 +206,11 @@ class FactStoreContract:
             assert not await minded.store.retract(*wrong, by="person:ann")
 
     async def test_no_tenant_and_no_user_sees_another_one(self, minded: Minded) -> None:
-        for tenant, user, city in (("acme", "ann", "Oslo"), ("rival", "ann", "Rome"), ("acme", "bob", "Bonn"), ("acme", "ann ", "Baku")):
+        strange = "o'\\ann\";--%s"
+        for tenant, user, city in (("acme", "ann", "Oslo"), ("rival", "ann", "Rome"), ("acme", "bob", "Bonn"), ("acme", strange, "Baku")):
             await minded.learn(fact(minded, "city", city), tenant=tenant, user=user)
+        assert await minded.holds("acme", strange) == [("city", "Baku")]
+        assert await minded.holds("acme", strange + " ") == []
         assert await minded.holds() == [("city", "Oslo")]
         assert await minded.holds("rival") == [("city", "Rome")]
         assert [one.value for one in await minded.history(user="bob")] == ["Bonn"]

@@ -20,7 +20,7 @@ from farthing.types.callers import ANONYMOUS, KeyRecord, Limits, Principal, Quot
 from farthing.types.events import OWN_EVENTS, Backlog, DeadLetter, Delivery, Event, Per, Subscription
 from farthing.types.extraction import Allowance, Sighting, event_digest, event_name
 from farthing.types.feedback import Feedback
-from farthing.types.foresight import EdgeAnswer
+from farthing.types.foresight import ActionCounts, Click, EdgeAnswer, Foreseen, WasteReport
 from farthing.types.jobs import (
     GIVEN_UP_AFTER,
     INSTALLATION,
@@ -60,12 +60,14 @@ __all__ = [
     "MOST_WIDE",
     "OWN_EVENTS",
     "TOTAL",
+    "ActionCounts",
     "Allowance",
     "Answer",
     "Attempt",
     "Backlog",
     "CacheScope",
     "ChunkStream",
+    "Click",
     "Completion",
     "Cron",
     "DeadLetter",
@@ -78,6 +80,7 @@ __all__ = [
     "Extras",
     "Fact",
     "Feedback",
+    "Foreseen",
     "Item",
     "ItemResult",
     "ItemState",
@@ -128,6 +131,7 @@ __all__ = [
     "Usage",
     "Verdict",
     "VerdictBy",
+    "WasteReport",
     "document_event",
     "dollars",
     "event_digest",

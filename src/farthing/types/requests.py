@@ -13,6 +13,7 @@ import msgspec
 from farthing.errors import FarthingError
 from farthing.types.basic import Json
 from farthing.types.callers import Principal, Quota
+from farthing.types.foresight import EdgeAnswer
 from farthing.types.modes import DEEP, Mode
 from farthing.types.prompts import Prompt
 
@@ -47,6 +48,7 @@ class Extras(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     knowledge: bool | Literal["on", "off"] | None = None
     route: str | Json | None = None
     prompt: str | None = None
+    action: str | None = None
     task_type: str | None = None
     dry_run: bool = False
     store: bool = True
@@ -177,7 +179,7 @@ class Answer(msgspec.Struct, kw_only=True):
     `usage`, cost and saving of a stream are set in place when it has ended. `completion` is the whole answer for
     stages that read it: from the start where there is a `body`, at its end where there is a stream. `checks` is how it stood up to the
     checks of a cascade: `passed`, or `failed:` and the name of the check; None where there were none. Of a stream that is checked to its
-    end it is set by then.
+    end it is set by then. `edge` is what is kept of the answer to an action; None: nothing is.
     """
 
     source: Source
@@ -190,3 +192,4 @@ class Answer(msgspec.Struct, kw_only=True):
     saved_microusd: int = 0
     route: str = "direct"
     checks: str | None = None
+    edge: EdgeAnswer | None = None

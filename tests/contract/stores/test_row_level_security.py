@@ -23,6 +23,7 @@ _VALUES = {
     "timestamp with time zone": "now()",
     "integer": "1",
     "bigint": "1",
+    "bigint[]": "'{1}'",
     "double precision": "1",
     "double precision[]": "'{1}'",
     "halfvec(384)": "array_fill(1::real, ARRAY[384])::halfvec",
