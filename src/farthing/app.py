@@ -139,7 +139,6 @@ class Farthing:
         self._policies = Policies(
             stores.retention, self._caches.flush, able=keyed, refresh_s=settings.keys.refresh_s, most=settings.keys.max_cached
         )
-        self._taking_in = EventDoor(self._events.publisher, self._spending.admission, settings.events.door, settings.server)
         self._cloudwatch = CloudWatch(settings.telemetry.cloudwatch, HourlySpend(stores.ledger))
         self._hearing = self._hearers()
         self.asgi = self._gateway()
@@ -228,6 +227,8 @@ class Farthing:
         routes = RouteDoors(self._routing.explain, settings.server)
         learning = self._learning
         routers = RouterDoors(stores.routers, stores.outcomes, learning.routers, learning.check, learning.book.hear, settings.server)
+        taking_in = EventDoor(self._events.publisher, spending.admission, settings.events.door, settings.server)
+        self._metrics.counter(names.EVENTS_REFUSED, "Events that came to the door and were refused.", lambda: taking_in.refused)
         bus = BusDoors(stores.events, settings.server)
         opinions = self._opinions.admin(self._sealing.open)
         these: list[Doors] = [
@@ -253,7 +254,7 @@ class Farthing:
             "/v1/models": Opening(door=openai.models, methods=_GET),
             "/v1/messages": Opening(door=messages.create, methods=_POST, spends=True, refusal=anthropic_refusal),
             "/v1/messages/count_tokens": Opening(door=messages.count_tokens, methods=_POST, refusal=anthropic_refusal),
-            "/v1/events": Opening(door=self._taking_in.post, methods=_POST),
+            "/v1/events": Opening(door=taking_in.post, methods=_POST),
             "/v1/feedback": Opening(door=self._opinions.door(spending.admission).post, methods=_POST),
             "/api/v1/generate": Opening(door=generate.generate, methods=_POST, spends=True),
             SOCKET_PATH: Opening(door=generate.not_a_socket, methods=_GET),
@@ -296,7 +297,6 @@ class Farthing:
         self._jobs.register(self._metrics)
         self._extraction.register(self._metrics)
         self._opinions.register(self._metrics)
-        counter(names.EVENTS_REFUSED, "Events that came to the door and were refused.", lambda: self._taking_in.refused)
         self._foresight.register(self._metrics)
         gauge(names.RESPONSES_PENDING, "Turns of conversations that the store does not have yet.", lambda: self._conversations.pending)
         counter(names.RESPONSES_DROPPED, "Turns of conversations that were lost.", lambda: self._conversations.dropped)
