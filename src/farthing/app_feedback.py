@@ -45,6 +45,7 @@ class Opinions:
             stores.feedback,
             stores.requests,
             caches,
+            stores.edge,
             hear,
             self._sealing,
             lambda text: scrubber(text).text,
