@@ -144,11 +144,10 @@ def test_a_later_correction_completes_it_and_contradictory_ones_are_both_exporte
         assert row["messages"] == [{"role": "user", "content": "Capital of France?"}]
         assert row["answer"] == answer.json()["choices"][0]["message"]["content"]
         assert (row["tenant"], row["user"], row["model"]) == (tenant, "ann", "fast")
-    listed = json.loads(house.cli("feedback", "list", "--tenant", tenant, "--json").stdout)
+    listed = json.loads(house.cli("feedback", "list", "--tenant", tenant, "--since", "1h", "--json").stdout)
     assert [one["score"] for one in listed["data"]] == [0.1, 0.0, 0.0, 0.0]
     stored = query(house, "SELECT correction, reason FROM farthing.feedback WHERE tenant = %s", tenant)
     assert "Lyon" not in str(stored)
-    assert "Lyon" in house.cli("feedback", "list", "--tenant", tenant, "--since", "1h").stdout
 
 
 def test_nobody_else_has_a_say(house: Installation, key: str, tenant: str) -> None:
