@@ -130,7 +130,7 @@ async def ours(url: str, given: argparse.Namespace) -> dict[str, Any]:
     ear = Ear()
 
     async def backlog() -> int:
-        return (await bus.backlog())[0].waiting
+        return int((await bus.backlog())[0].waiting)
 
     waiting = await backlog()
     found["handled"] = {"events": waiting, "per_s": round(waiting / await handling(url, bus, roster, ear, backlog))}
@@ -138,7 +138,7 @@ async def ours(url: str, given: argparse.Namespace) -> dict[str, Any]:
 
     async def steady() -> int:
         tasks = []
-        number = round(RATE * given.seconds * 2)
+        number = round(RATE * float(given.seconds) * 2)
         for at in range(number):
             tasks.append(asyncio.create_task(publisher.publish([event(at)])))
             await asyncio.sleep(max(0.0, began + at / RATE - time.perf_counter()))

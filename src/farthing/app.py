@@ -7,6 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from msgspec.structs import replace
+
 from farthing.app_caches import Caches
 from farthing.app_catalogue import LOCAL, catalogue_of, embedder_of, models_of, price_questions, providers_of
 from farthing.app_events import Events
@@ -14,7 +16,7 @@ from farthing.app_extraction import Extraction
 from farthing.app_feedback import Opinions
 from farthing.app_foresight import Foresight
 from farthing.app_forgetting import Memories
-from farthing.app_jobs import Jobs, prune_kind
+from farthing.app_jobs import Jobs, prune_kind, waste_kind
 from farthing.app_learning import Learning
 from farthing.app_memory import Memory
 from farthing.app_modes import Modes
@@ -26,6 +28,7 @@ from farthing.background import Background
 from farthing.caching.flushing import flush_handler
 from farthing.cipher import Cipher, open_cipher
 from farthing.errors import BudgetExceeded, FarthingError
+from farthing.events.telling import TellingConfig
 from farthing.flow import Hands, Hearers, Parts, errand_flow, request_flow
 from farthing.http.admin import AdminDoors, Doors, door
 from farthing.http.admin_budgets import BudgetDoors
@@ -79,7 +82,7 @@ from farthing.telemetry import instruments as names
 from farthing.telemetry.metrics import Metrics
 from farthing.telemetry.tracing import build as build_tracing
 from farthing.telemetry.tracing import outgoing
-from farthing.types import KeyRecord, Operation, Principal
+from farthing.types import Event, KeyRecord, Operation, Principal
 
 _log = logging.getLogger("farthing")
 SOCKET_PATH = "/api/v1/generate/ws"
@@ -95,6 +98,8 @@ class Farthing:
     """One gateway process. `asgi` is the application; `start` and `stop` bracket its background work."""
 
     def __init__(self, settings: Settings, runtime: Runtime, stores: Stores) -> None:
+        if settings.config.store != "postgres":
+            stores = replace(stores, config=TellingConfig(stores.config, self._tell))
         self._settings = settings
         self._runtime = runtime
         self._stores = stores
@@ -105,9 +110,10 @@ class Farthing:
         self._learning = Learning(settings, stores, self._embedder, self._catalogue)
         self._modes = Modes(settings, stores, self._catalogue, runtime.worker)
         self._routing = Routing(settings, self._catalogue, self._learning.learned, self._modes.of)
-        self._jobs = Jobs(settings, stores, Hands(prune=prune_kind(settings, stores)), handles=runtime.handles)
         self._extraction = Extraction(settings, stores, self._catalogue)
         self._foresight = Foresight(settings, stores, self._catalogue, self._routing.routers.admit, stores.facts.profile)
+        hands = Hands(prune=prune_kind(settings, stores), waste=waste_kind(self._foresight.book.report))
+        self._jobs = Jobs(settings, stores, hands, handles=runtime.handles)
         self._metrics = Metrics(runtime.worker)
         self._local_up = runtime.local is None
         self._database_away = False
@@ -138,11 +144,13 @@ class Farthing:
         self._policies = Policies(
             stores.retention, self._caches.flush, able=keyed, refresh_s=settings.keys.refresh_s, most=settings.keys.max_cached
         )
-        self._taking_in = EventDoor(self._events.publisher, self._spending.admission, settings.events.door, settings.server)
         self._cloudwatch = CloudWatch(settings.telemetry.cloudwatch, HourlySpend(stores.ledger))
         self._hearing = self._hearers()
         self.asgi = self._gateway()
         self._register_gauges()
+
+    def _tell(self, event: Event) -> None:
+        self._events.publisher.tell(event)
 
     def _observers(self) -> list[Observer]:
         observers: list[Observer] = [self._metrics.observe, *self._modes.observers]
@@ -208,9 +216,8 @@ class Farthing:
         budgets = BudgetDoors(stores.budgets, stores.keys, settings.server)
         retention = RetentionDoors(stores.retention, self._memories.forgetting, settings.retention, settings.server)
         requests = RequestDoors(stores.requests, stores.retention, self._sealing.open)
-        caches = CacheDoors(
-            self._caches.control, self._routing.routers.admit, partial(_chat_models, catalogue), prompts.put, settings.server
-        )
+        admit, chat = self._routing.routers.admit, partial(_chat_models, catalogue)
+        caches = CacheDoors(self._caches.control, admit, chat, prompts.put, settings.server, self._tell)
         book = self._modes.book
         modes = ModeDoors(
             stores.config,
@@ -224,6 +231,8 @@ class Farthing:
         routes = RouteDoors(self._routing.explain, settings.server)
         learning = self._learning
         routers = RouterDoors(stores.routers, stores.outcomes, learning.routers, learning.check, learning.book.hear, settings.server)
+        taking_in = EventDoor(self._events.publisher, spending.admission, settings.events.door, settings.server)
+        self._metrics.counter(names.EVENTS_REFUSED, "Events that came to the door and were refused.", lambda: taking_in.refused)
         bus = BusDoors(stores.events, settings.server)
         opinions = self._opinions.admin(self._sealing.open)
         these: list[Doors] = [
@@ -249,7 +258,7 @@ class Farthing:
             "/v1/models": Opening(door=openai.models, methods=_GET),
             "/v1/messages": Opening(door=messages.create, methods=_POST, spends=True, refusal=anthropic_refusal),
             "/v1/messages/count_tokens": Opening(door=messages.count_tokens, methods=_POST, refusal=anthropic_refusal),
-            "/v1/events": Opening(door=self._taking_in.post, methods=_POST),
+            "/v1/events": Opening(door=taking_in.post, methods=_POST),
             "/v1/feedback": Opening(door=self._opinions.door(spending.admission).post, methods=_POST),
             "/api/v1/generate": Opening(door=generate.generate, methods=_POST, spends=True),
             SOCKET_PATH: Opening(door=generate.not_a_socket, methods=_GET),
@@ -292,7 +301,6 @@ class Farthing:
         self._jobs.register(self._metrics)
         self._extraction.register(self._metrics)
         self._opinions.register(self._metrics)
-        counter(names.EVENTS_REFUSED, "Events that came to the door and were refused.", lambda: self._taking_in.refused)
         self._foresight.register(self._metrics)
         gauge(names.RESPONSES_PENDING, "Turns of conversations that the store does not have yet.", lambda: self._conversations.pending)
         counter(names.RESPONSES_DROPPED, "Turns of conversations that were lost.", lambda: self._conversations.dropped)

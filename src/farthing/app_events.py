@@ -6,6 +6,7 @@ import random
 from functools import partial
 
 from farthing.app_stores import Stores
+from farthing.aws.event_inbox import Inbox
 from farthing.background import Background
 from farthing.events.dispatcher import Dispatcher
 from farthing.events.publisher import EventPublisher, Touches, touches_nothing
@@ -30,6 +31,7 @@ class Events:
             max_pending=settings.events.max_pending,
             touches=touches,
         )
+        self._inbox = _inbox(settings, self.publisher) if handles else None
         rng = random.Random()  # noqa: S311 - nothing secret
         self.dispatcher = Dispatcher(stores.events, roster, handlers, settings.events, rng=rng)
 
@@ -40,6 +42,8 @@ class Events:
             background.start("events", self.dispatcher.run)
             background.start("event backlog", self.dispatcher.look)
             background.start("old events", self.dispatcher.prune)
+        if self._inbox is not None:
+            background.start("events of EventBridge", self._inbox.run)
 
     async def heard(self, payload: str) -> None:
         """Handlers have something to do."""
@@ -56,6 +60,10 @@ class Events:
         metrics.counter(names.EVENTS_REPEATED, "Events that were stored already.", lambda: publisher.repeated)
         metrics.counter(names.EVENTS_DROPPED, "Events from inside that could not be stored.", lambda: publisher.lost)
         metrics.gauge(names.EVENTS_PENDING, "Events from inside that are not stored yet.", lambda: publisher.pending)
+        if self._inbox is not None:
+            inbox = self._inbox
+            metrics.counter(names.EVENTS_INBOX, "Events of other systems that EventBridge handed over.", lambda: inbox.taken)
+            metrics.counter(names.EVENTS_REFUSED, "Messages of EventBridge that are no events.", lambda: inbox.refused)
         if self._handles:
             for handler in dispatcher.works:
                 self._register_handler(metrics, handler)
@@ -80,3 +88,9 @@ class Events:
     def _backlog(self, handler: str) -> tuple[int, float]:
         known = self.dispatcher.backlog.get(handler)
         return (0, 0.0) if known is None else (known.waiting, known.lag_s)
+
+
+def _inbox(settings: Settings, publisher: EventPublisher) -> Inbox | None:
+    """Events of other systems, if any are to come in."""
+    chosen = settings.events.aws
+    return Inbox(chosen, publisher.publish) if settings.events.bus == "aws" and chosen.inbox is not None else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 
@@ -17,19 +17,27 @@ from farthing.jobs.schedules import Schedules
 from farthing.settings import Settings
 from farthing.telemetry import instruments as names
 from farthing.telemetry.metrics import Metrics
-from farthing.types import Cron, utc_now
+from farthing.types import Cron, Item, Json, utc_now
 
 _ENDS = ("done", "failed", "retry", "cancelled", "released", "lost")
 
 
 def prunes(settings: Settings, stores: Stores) -> dict[str, pruning.Prune]:
     """How each store is pruned. Whoever adds a store that grows adds it here."""
-    jobs, events, memory = settings.jobs, settings.events, settings.memory
+    jobs, events, memory, foresight = settings.jobs, settings.events, settings.memory, settings.foresight
     return {
         "jobs": lambda: stores.jobs.prune(utc_now() - timedelta(seconds=jobs.keep_s), max_runs=jobs.max_runs),
         "events": lambda: stores.events.prune(utc_now() - timedelta(seconds=events.keep_s), max_rows=events.max_events),
         "facts": lambda: stores.facts.prune(max_history=memory.facts.max_history),
         "receipts": lambda: stores.receipts.prune(memory.max_receipts),
+        "turns": lambda: stores.turns.prune(
+            utc_now() - timedelta(seconds=memory.turn_ttl_s),
+            per_conversation=memory.turns_per_conversation,
+            per_user=memory.turns_per_user,
+            max_rows=memory.max_turns,
+        ),
+        "feedback": lambda: stores.feedback.prune(settings.feedback.max_rows),
+        "edge": lambda: stores.edge.prune(foresight.max_rows),
     }
 
 
@@ -38,13 +46,25 @@ def prune_kind(settings: Settings, stores: Stores) -> Kind:
     return pruning.pruning(prunes(settings, stores))
 
 
-class Jobs:
-    """`doors` are the operators' ones. `handles`: this process also does jobs and keeps schedules. `crons` are those of other parts."""
+def waste_kind(report: Callable[[], Awaitable[int]]) -> Kind:
+    """The kind of job that stores last week's reports on what was foreseen; `report` does, and says of how many tenants."""
 
-    def __init__(self, settings: Settings, stores: Stores, hands: Hands, crons: Sequence[Cron] = (), *, handles: bool) -> None:
+    async def waste(item: Item) -> Json:
+        del item
+        return {"tenants": await report()}
+
+    return Kind(name="forecast.waste", handle=waste)
+
+
+class Jobs:
+    """`doors` are the operators' ones. `handles`: this process also does jobs and keeps schedules."""
+
+    def __init__(self, settings: Settings, stores: Stores, hands: Hands, *, handles: bool) -> None:
         chosen = settings.jobs
         kinds = job_flow(hands)
-        schedules = [*crons]
+        schedules = []
+        if hands.waste is not None:
+            schedules.append(Cron(name=hands.waste.name, expression=chosen.waste, kind=hands.waste.name))
         if hands.prune is not None:
             keys = tuple(prunes(settings, stores))
             prune = Cron(

@@ -8,6 +8,7 @@ import msgspec
 
 from farthing.aws.appconfig import AppConfig
 from farthing.aws.dynamodb_facts import DynamoDbFacts
+from farthing.aws.eventbridge import EventBridgeBus
 from farthing.errors import SettingsError
 from farthing.facts import Most
 from farthing.inprocess.config_file import FileConfig
@@ -44,7 +45,6 @@ from farthing.postgres.changes import PostgresChanges
 from farthing.postgres.config import PostgresConfig
 from farthing.postgres.edge import PostgresEdge
 from farthing.postgres.events import PostgresEvents
-from farthing.postgres.events_storing import append
 from farthing.postgres.facts import PostgresFacts
 from farthing.postgres.feedback import PostgresFeedback
 from farthing.postgres.foresight_log import PostgresForesightLog
@@ -119,13 +119,13 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         routers=PostgresRouters(database),
         sightings=PostgresSightings(database),
         outcomes=PostgresOutcomes(database),
-        events=PostgresEvents(database, max_backlog=settings.events.max_backlog),
         edge=PostgresEdge(database, url, connect_timeout_s=settings.database.connect_timeout_s),
         foresight=PostgresForesightLog(database),
+        events=_events(settings, database),
         receipts=PostgresReceipts(database),
         jobs=PostgresJobs(database, lease_s=settings.jobs.lease_s),
         facts=_facts(settings, database),
-        feedback=PostgresFeedback(database, append),
+        feedback=PostgresFeedback(database),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
         config=_config(settings, database),
         spend=PostgresSpendLog(database),
@@ -136,6 +136,13 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
 def _facts(settings: Settings, database: Database) -> FactStore:
     chosen, most = settings.memory.facts, Most(facts=settings.memory.max_facts)
     return DynamoDbFacts(chosen.dynamodb, most=most) if chosen.store == "dynamodb" else PostgresFacts(database, most=most)
+
+
+def _events(settings: Settings, database: Database) -> EventBus:
+    chosen = settings.events
+    if chosen.bus == "aws":
+        return EventBridgeBus(chosen.aws, max_backlog=chosen.max_backlog)
+    return PostgresEvents(database, max_backlog=chosen.max_backlog)
 
 
 def _config(settings: Settings, database: Database) -> ConfigStore:

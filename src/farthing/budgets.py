@@ -15,6 +15,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 import msgspec
 
 from farthing.errors import InvalidRequest
+from farthing.types import Event, own_event
 
 Scope = Literal["key", "user", "tenant", "tier", "total"]
 WindowKind = Literal["hour", "day", "month", "rolling", "lifetime"]
@@ -200,3 +201,21 @@ def new_budget(
 def settings_budget(scope: Scope, subject: str, text: str, at: datetime) -> Budget:
     """A budget of the settings file. Raises `InvalidRequest`."""
     return new_budget(scope, subject if scope == "tenant" else None, subject, text, at, origin="settings")
+
+
+def budget_event(budget: Budget, at: datetime) -> Event:
+    """What the bus is told of a budget that is new, or has another limit."""
+    data = {
+        "id": str(budget.id),
+        "scope": budget.scope,
+        "subject": budget.subject,
+        "limit_microusd": budget.limit_microusd,
+        "window": budget.window.kind,
+        "hard": budget.hard,
+    }
+    return own_event("budget", "changed", data, at, tenant=budget.tenant, subject=str(budget.id))
+
+
+def budget_gone(budget_id: UUID, tenant: str | None, at: datetime) -> Event:
+    """What the bus is told of one that was deleted."""
+    return own_event("budget", "deleted", {"id": str(budget_id)}, at, tenant=tenant, subject=str(budget_id))

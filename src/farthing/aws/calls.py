@@ -6,7 +6,9 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from farthing.aws.credentials import in_thread, need_boto
 from farthing.errors import InvalidRequest, Unavailable
@@ -55,7 +57,11 @@ class AwsCalls:
             max_pool_connections=settings.max_connections,
         )
         url = None if settings.endpoint_url is None else str(settings.endpoint_url)
-        return Session(profile=settings.aws_profile).create_client(service, region_name=settings.region, endpoint_url=url, config=config)
+        session = Session(profile=settings.aws_profile)
+        client = session.create_client(service, region_name=settings.region, endpoint_url=url, config=config)
+        if url is not None and service == "cloudfront-keyvaluestore":
+            client.meta.events.register(f"before-sign.{service}", partial(_as_given, url))
+        return client
 
     async def run(self, work: Callable[[], _Found], what: str) -> _Found:
         """Run something that calls AWS. Raises `Unavailable`, after the deadline too: then it may still happen."""
@@ -92,6 +98,11 @@ class AwsCalls:
         if "AccessDenied" in code or code in _REFUSED:
             return Unavailable(f"AWS refuses to {what} ({code}): see {self._page} for the rights that are needed.")
         return Unavailable(f"AWS cannot {what} now ({code}).")
+
+
+def _as_given(url: str, request: Any, **_: Any) -> None:
+    """Send a request to the endpoint that the settings name: botocore puts the account's number in front of it."""
+    request.url = urlsplit(request.url)._replace(netloc=urlsplit(url).netloc).geturl()
 
 
 def code_of(error: Any) -> str:

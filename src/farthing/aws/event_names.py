@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from farthing.errors import BodyTooLarge
+from farthing.events.payload import encoded
 from farthing.types import Event
 
 MOST_BYTES: Final = 256 * 1024
@@ -36,11 +37,11 @@ def group_of(tenant: str, lane: str) -> str:
 
 
 def written(event: Event) -> str:
-    """An event as JSON. Raises `BodyTooLarge`."""
-    text = msgspec.json.encode(event)
-    if len(text) > MOST_BYTES:
-        raise BodyTooLarge(f"event {event.id[:100]!r} has {len(text)} bytes as JSON; with events.bus: aws, {MOST_BYTES} are the most")
-    return text.decode()
+    """An event as JSON. Raises `InvalidRequest` when it has none, and `BodyTooLarge`."""
+    told = encoded(event, event)
+    if (size := len(told.encode())) > MOST_BYTES:
+        raise BodyTooLarge(f"event {event.id[:100]!r} has {size} bytes as JSON; with events.bus: aws, {MOST_BYTES} are the most")
+    return told
 
 
 def read(text: str) -> Event:

@@ -277,7 +277,8 @@ class EventTable:
             **key(f"D#{letter.handler}", str(letter.id)),
             "e": text(msgspec.json.encode(letter).decode()),
             "t": text(letter.event.tenant),
-            "u": text(letter.event.user or ""),
+            **({} if letter.event.user is None else {"u": text(letter.event.user)}),
+            "a": number(micros(letter.at)),
             "exp": self._until(now),
         }
         self._db.put_item(TableName=self._name, Item=item)
@@ -306,6 +307,11 @@ class EventTable:
         """It is none any more."""
         self.delete([key(f"D#{letter.handler}", str(letter.id))])
 
+    def prune_dead(self, handler: str, before: datetime) -> None:
+        """Delete those that died before."""
+        values = {":h": text(f"D#{handler}"), ":a": number(micros(before))}
+        self.delete(self._query("pk = :h", values, FilterExpression="a < :a", ProjectionExpression="pk, sk"))
+
     # forgetting
 
     def note_erasure(self, tenant: str, user: str | None, now: datetime) -> None:
@@ -315,6 +321,8 @@ class EventTable:
 
     def erased(self, events: Sequence[Event]) -> list[Event]:
         """Those among them that an erasure covers: of their user or tenant, after they were received."""
+        if not events:
+            return []
         wanted = [key(f"F#{event.tenant}") for event in events]
         wanted += [key(f"F#{event.tenant}", _user(event.user)) for event in events if event.user is not None]
         at = {(item["pk"]["S"], item["sk"]["S"]): int(item["at"]["N"]) for item in self._get_many(wanted)}

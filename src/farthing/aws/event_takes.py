@@ -11,8 +11,10 @@ import msgspec
 
 from farthing.aws.event_queues import MOST_AT_ONCE, Queues, Taken
 from farthing.aws.event_table import EventTable
+from farthing.errors import Unavailable
 from farthing.types import Delivery, Event, Subscription
 
+_MOST_ENDED = 10_000
 _log = logging.getLogger("farthing.aws")
 
 
@@ -20,6 +22,39 @@ class Lease(msgspec.Struct, frozen=True):
     """The token of a delivery: its messages."""
 
     messages: tuple[Taken, ...]
+
+
+class Round(msgspec.Struct, frozen=True):
+    """What one call of SQS brought: deliveries; whether there was any message; and whether any was dropped, so that its lane goes on."""
+
+    deliveries: list[Delivery]
+    had: bool
+    dropped: bool
+
+
+class Ended:
+    """Deliveries that are done, or have failed, in this process: what they hold is not theirs any more. The last 10,000 of them."""
+
+    def __init__(self) -> None:
+        self._receipts: dict[str, None] = {}
+
+    def take(self, delivery: Delivery) -> tuple[Taken, ...]:
+        """End one. Its messages."""
+        messages = messages_of(delivery)
+        self._receipts.update(dict.fromkeys(message.receipt for message in messages[:1]))
+        while len(self._receipts) > _MOST_ENDED:
+            del self._receipts[next(iter(self._receipts))]
+        return messages
+
+    def __contains__(self, delivery: Delivery) -> bool:
+        return any(message.receipt in self._receipts for message in messages_of(delivery)[:1])
+
+
+def messages_of(delivery: Delivery) -> tuple[Taken, ...]:
+    """Those that a delivery holds. Raises `Unavailable` for one of another bus."""
+    if not isinstance(delivery.token, Lease):
+        raise Unavailable("The delivery is of another bus.")
+    return delivery.token.messages
 
 
 class Takes:
@@ -30,8 +65,8 @@ class Takes:
         self._queues = queues
         self._now = now
 
-    def take(self, subscription: Subscription, lanes: int, lease_s: float) -> tuple[list[Delivery], bool]:
-        """At most `lanes` deliveries by one call of SQS; and whether it had anything, which may all have to wait."""
+    def take(self, subscription: Subscription, lanes: int, lease_s: float) -> Round:
+        """At most `lanes` deliveries by one call of SQS. What it had may all have to wait."""
         most = 1 if lanes == 1 and subscription.most == 1 else min(subscription.most, MOST_AT_ONCE)
         taken = self._queues.receive(subscription.handler, most, lease_s)
         groups: dict[str, list[Taken]] = {}
@@ -47,7 +82,8 @@ class Takes:
             made = self._delivery(subscription, messages, events, until)
             if made is not None:
                 deliveries.append(made)
-        return deliveries, bool(taken)
+        dropped = any(message.place is None or message.place.position not in events for message in taken)
+        return Round(deliveries, had=bool(taken), dropped=dropped)
 
     def _readable(self, handler: str, taken: list[Taken]) -> list[Taken]:
         """Without those that are none of ours: somebody else has written them into the queue."""

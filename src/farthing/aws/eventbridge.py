@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -20,14 +21,13 @@ from farthing.aws.event_mirror import Mirror
 from farthing.aws.event_names import CHUNK, group_of, micros, read, written
 from farthing.aws.event_queues import Queues
 from farthing.aws.event_table import EventTable
-from farthing.aws.event_takes import Lease, Takes, counter
-from farthing.errors import Overloaded, Unavailable
+from farthing.aws.event_takes import Ended, Round, Takes, counter, messages_of
+from farthing.errors import Overloaded
 from farthing.settings.events_aws import AwsEventSettings
 from farthing.types import Backlog, DeadLetter, Delivery, Event, Subscription, new_id, utc_now
 
 _PARALLEL = 8
 """Calls of SQS for one `take`."""
-_COUNTED_FOR_S = 5.0
 _MOST_CHUNKS = 50
 """Of a thousand positions, that one `tail` or `prune` reads."""
 
@@ -35,16 +35,25 @@ Bump = Callable[[str, Sequence[str]], Awaitable[dict[str, int]]]
 
 
 class EventBridgeBus:
-    """See the module. `bump` makes versions of states go up, before a publish returns; None: in the bus's own table (`versions`).
+    """See the module. `bump` makes versions of states go up, before a publish returns; None: in the bus's own table.
 
+    While a handler has more than `max_backlog` events to do, none are published; `counted_for_s` is how long a count of them is believed.
     Leases, delays and lingering are whole seconds, rounded up. A publish of more than 33 events is several transactions: after a failure
     some of them may be stored, and the same publish again stores the rest. A delivery holds ten events at most. `backlog` is SQS's count,
     up to a minute old; its `lag_s` is that of what this process took last. `prune` deletes nothing while a handler has anything to do.
     Raises `SettingsError` without botocore.
     """
 
-    def __init__(self, settings: AwsEventSettings, *, bump: Bump | None = None, now: Callable[[], datetime] = utc_now) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        settings: AwsEventSettings,
+        *,
+        max_backlog: int,
+        bump: Bump | None = None,
+        counted_for_s: float = 5.0,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._max_backlog = max_backlog
         self._now = now
         self._calls = AwsCalls(settings, "events.bus: aws", "docs/events-aws.md")
         self._table = EventTable(self._calls, settings.table, settings.keep_days)
@@ -53,7 +62,9 @@ class EventBridgeBus:
         self._mirror = Mirror(self._calls, settings.bus, settings.mirror)
         self._bump = bump
         self._known: dict[str, Subscription] = {}
-        self._counts: tuple[float, dict[str, tuple[int, int]]] = (0.0, {})
+        self._counted_for_s = counted_for_s
+        self._counts: tuple[float, dict[str, tuple[int, int]]] = (-counted_for_s, {})
+        self._ended = Ended()
         self._lags: dict[str, float] = {}
 
     # publishing
@@ -68,11 +79,11 @@ class EventBridgeBus:
         await self._refuse_overload(subscriptions)
         now = self._now()
         stored = await self._calls.run(lambda: self._table.store(events, now), "store events")
-        fresh = [one.event for one in stored if one.event is not None]
+        fresh = sorted((one.event for one in stored if one.event is not None), key=lambda event: event.position)
         for tenant, states in _touched(fresh).items():
             await self._touch(tenant, states)
-        await self._calls.run(lambda: self._deliver(fresh, subscriptions, now), "send events")
-        return [one.new for one in stored]
+        gone = await self._calls.run(lambda: self._deliver(fresh, subscriptions, now), "send events")
+        return [one.new and (one.event is None or one.event.position not in gone) for one in stored]
 
     async def _touch(self, tenant: str, states: Sequence[str]) -> None:
         if self._bump is not None:
@@ -80,30 +91,33 @@ class EventBridgeBus:
         else:
             await self._calls.run(lambda: self._table.bump(tenant, states), "change versions of states")
 
-    def _deliver(self, events: list[Event], subscriptions: list[Subscription], now: datetime) -> None:
-        """To the queues of those who want them. Until that is done they count as not sent: the same publish again sends them."""
+    def _deliver(self, events: list[Event], subscriptions: list[Subscription], now: datetime) -> set[int]:
+        """To the queues of those who want them. Until that is done they count as not sent: the same publish again sends them.
+
+        Returns the positions of those that an erasure covers: they are deleted again.
+        """
         erased = self._table.erased(events)  # since they are stored: whoever forgets later finds them
-        if erased:
-            self._table.remove(erased)
-            gone = {event.position for event in erased}
-            events = [event for event in events if event.position not in gone]
-        if not events:
-            return
+        self._table.remove(erased)
+        gone = {event.position for event in erased}
+        left = [event for event in events if event.position not in gone]
         for subscription in subscriptions:
-            self._queues.send(subscription.handler, _wanted(events, subscription))
-        self._mirror.tell(events)
-        self._table.sent(events, now)
+            self._queues.send(subscription.handler, _wanted(left, subscription))
+        self._mirror.tell(left)
+        self._table.sent(left, now)
+        return gone
 
     def _subscriptions(self) -> list[Subscription]:
         return self._table.subscriptions()
 
     async def _refuse_overload(self, subscriptions: list[Subscription]) -> None:
         at, _ = self._counts
-        if time.monotonic() - at > _COUNTED_FOR_S:
+        if time.monotonic() - at >= self._counted_for_s:
             self._counts = (time.monotonic(), await self._calls.run(lambda: self._counted(subscriptions), "count messages"))
         for handler, (waiting, under_way) in self._counts[1].items():
-            if waiting + under_way > self._settings.max_waiting:
-                raise Overloaded(f"{handler} is {waiting + under_way} events behind: try again later.", retry_after_s=_COUNTED_FOR_S)
+            if waiting + under_way > self._max_backlog:
+                raise Overloaded(
+                    f"{handler} is {waiting + under_way} events behind: try again later.", retry_after_s=max(1.0, self._counted_for_s)
+                )
 
     def _counted(self, subscriptions: list[Subscription]) -> dict[str, tuple[int, int]]:
         return {each.handler: self._queues.counts(each.handler) for each in subscriptions}
@@ -126,28 +140,19 @@ class EventBridgeBus:
         subscription = await self._subscription(handler)
         if subscription is None or lanes <= 0:
             return []
-        if subscription.most > 1:
-            return await self._take_in_turn(subscription, lanes, lease_s)
         found: list[Delivery] = []
         while len(found) < lanes:
-            wanted = min(lanes - len(found), _PARALLEL)
-            rounds = await asyncio.gather(*(self._take_one(subscription, 1, lease_s) for _ in range(wanted)))
-            found += [delivery for deliveries, _ in rounds for delivery in deliveries]
-            if not all(had for _, had in rounds):
+            rounds = await self._rounds(subscription, lanes - len(found), lease_s)
+            found += [delivery for each in rounds for delivery in each.deliveries]
+            if not all(each.had for each in rounds) and not any(each.dropped for each in rounds):
                 break
         return self._noted(handler, found)
 
-    async def _take_in_turn(self, subscription: Subscription, lanes: int, lease_s: float) -> list[Delivery]:
-        found: list[Delivery] = []
-        while len(found) < lanes:
-            more, had = await self._take_one(subscription, lanes - len(found), lease_s)
-            found += more
-            if not had:
-                break
-        return self._noted(subscription.handler, found)
-
-    async def _take_one(self, subscription: Subscription, lanes: int, lease_s: float) -> tuple[list[Delivery], bool]:
-        return await self._calls.run(lambda: self._takes.take(subscription, lanes, lease_s), "receive events")
+    async def _rounds(self, subscription: Subscription, lanes: int, lease_s: float) -> list[Round]:
+        """Calls of SQS at the same time, where each gets one message; else one call, which may get those of several lanes."""
+        many = min(lanes, _PARALLEL) if subscription.most == 1 else 1
+        work = partial(self._takes.take, subscription, 1 if subscription.most == 1 else lanes, lease_s)
+        return await asyncio.gather(*(self._calls.run(work, "receive events") for _ in range(many)))
 
     def _noted(self, handler: str, found: list[Delivery]) -> list[Delivery]:
         now = self._now()
@@ -162,41 +167,45 @@ class EventBridgeBus:
 
     async def extend(self, delivery: Delivery, lease_s: float) -> Delivery | None:
         """See `ports.EventBus.extend`."""
-        if delivery.until <= self._now():
+        if not self._held(delivery):
             return None
         held = await self._calls.run(
-            lambda: self._queues.hide(delivery.handler, _messages(delivery), lease_s), "extend the lease of an event"
+            lambda: self._queues.hide(delivery.handler, messages_of(delivery), lease_s), "extend the lease of an event"
         )
         until = datetime.fromtimestamp(self._now().timestamp() + lease_s, delivery.until.tzinfo)
         return msgspec.structs.replace(delivery, until=until) if held else None
 
     async def done(self, deliveries: Sequence[Delivery]) -> int:
-        """See `ports.EventBus.done`."""
-        now = self._now()
-        held = [delivery for delivery in deliveries if delivery.until > now]
-        gone = await asyncio.gather(*(self._done(delivery) for delivery in held))
-        return sum(gone)
+        """See `ports.EventBus.done`. Those whose user was forgotten meanwhile are not counted."""
+        held = [delivery for delivery in deliveries if self._held(delivery)]
+        return sum(await asyncio.gather(*(self._calls.run(partial(self._finish, each), "delete handled events") for each in held)))
 
-    async def _done(self, delivery: Delivery) -> bool:
-        return await self._calls.run(lambda: self._queues.delete(delivery.handler, _messages(delivery)), "delete handled events")
+    def _finish(self, delivery: Delivery) -> bool:
+        messages = self._ended.take(delivery)
+        forgotten = self._table.erased(delivery.events)
+        return self._queues.delete(delivery.handler, messages) and not forgotten
+
+    def _held(self, delivery: Delivery) -> bool:
+        """As far as it can be known here: SQS lets go of a message that is deleted twice, or after it was put off."""
+        return delivery.until > self._now() and delivery not in self._ended
 
     async def failed(self, delivery: Delivery, error: str, retry_at: datetime | None) -> None:
         """See `ports.EventBus.failed`. A no-op when the lease is lost."""
-        now = self._now()
-        if delivery.until <= now:
+        if not self._held(delivery):
             return
         if retry_at is not None:
-            seconds = (retry_at - now).total_seconds()
-            await self._calls.run(lambda: self._queues.hide(delivery.handler, _messages(delivery), seconds), "put an event off")
+            seconds = (retry_at - self._now()).total_seconds()
+            await self._calls.run(lambda: self._queues.hide(delivery.handler, self._ended.take(delivery), seconds), "put an event off")
         elif len(delivery.events) > 1:
             await self._calls.run(lambda: self._part(delivery), "part events")
         else:
             await self._calls.run(lambda: self._bury(delivery, error), "bury an event")
 
     def _part(self, delivery: Delivery) -> None:
-        for message in _messages(delivery):
+        messages = self._ended.take(delivery)
+        for message in messages:
             self._table.again(counter(delivery.handler, message), 0, self._now(), alone=True)
-        self._queues.hide(delivery.handler, _messages(delivery), 0)
+        self._queues.hide(delivery.handler, messages, 0)
 
     def _bury(self, delivery: Delivery, error: str) -> None:
         now = self._now()
@@ -205,7 +214,7 @@ class EventBridgeBus:
         self._table.bury(letter, now)
         if self._table.erased([event]):
             self._table.exhume(letter)
-        self._queues.delete(delivery.handler, _messages(delivery))
+        self._queues.delete(delivery.handler, self._ended.take(delivery))
 
     # dead letters
 
@@ -293,6 +302,8 @@ class EventBridgeBus:
 
         def work() -> int:
             subscriptions = self._subscriptions()
+            for each in subscriptions:
+                self._table.prune_dead(each.handler, before)
             if any(sum(self._queues.counts(each.handler)) for each in subscriptions):
                 return 0
             return self._prune(micros(before), max_rows)
@@ -340,12 +351,6 @@ def _touched(events: list[Event]) -> dict[str, list[str]]:
         if event.touches:
             found.setdefault(event.tenant, {}).update(dict.fromkeys(event.touches))
     return {tenant: list(states) for tenant, states in found.items()}
-
-
-def _messages(delivery: Delivery) -> Any:
-    if not isinstance(delivery.token, Lease):
-        raise Unavailable("The delivery is of another bus.")
-    return delivery.token.messages
 
 
 def _read(items: list[Any], tenant: str | None) -> list[Event]:

@@ -20,7 +20,7 @@ from farthing.http.admin_wire import body_of, guarded, json_response, known_para
 from farthing.http.passage import Admit
 from farthing.ports import CacheControl
 from farthing.settings import ServerSettings
-from farthing.types import CacheScope, Json, Lifeline, Operation, Principal, Request, new_id
+from farthing.types import CacheScope, Event, Json, Lifeline, Operation, Principal, Request, flush_event, new_id, utc_now
 
 _MOST_LISTED = 1000
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -59,7 +59,7 @@ class Opinion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class CacheDoors:
-    """`chat_models` are those that a principal may use, the first one for who names none."""
+    """`chat_models` are those that a principal may use, the first one for who names none. `tell` tells the bus of a flush."""
 
     def __init__(
         self,
@@ -68,12 +68,14 @@ class CacheDoors:
         chat_models: Callable[[Principal], list[str]],
         put_prompt: Callable[[Request], None],
         settings: ServerSettings,
+        tell: Callable[[Event], None],
     ) -> None:
         self._control = control
         self._admit = admit
         self._chat_models = chat_models
         self._put_prompt = put_prompt
         self._settings = settings
+        self._tell = tell
 
     def routes(self) -> list[Route]:
         """For the application."""
@@ -103,7 +105,9 @@ class CacheDoors:
             user_id=wanted.user,
             answer_key=bytes.fromhex(wanted.key) if wanted.key is not None else None,
         )
-        return json_response(await self._control.flush(wanted.tenant, scope))
+        done = await self._control.flush(wanted.tenant, scope)
+        self._tell(flush_event(wanted.tenant, scope, utc_now()))
+        return json_response(done)
 
     async def _explain(self, request: HttpRequest) -> Response:
         wanted = await body_of(request, Explain, self._settings)

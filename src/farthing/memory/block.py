@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,7 +30,6 @@ _LONGEST_FACT: Final = 400
 _LONGEST_LINE: Final = 2000
 _SPACE: Final = re.compile(r"\s+")
 _MARKS: Final = str.maketrans({"<": "‹", ">": "›", "`": "'", "\u2028": " ", "\u2029": " "})  # noqa: RUF001 - that they look alike is meant
-_INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 _SURE: Final = 0.5
 """What a point of confidence weighs against likeness to the question."""
 
@@ -51,8 +49,7 @@ def block(facts: Sequence[str], turns: Sequence[str]) -> str | None:
 def quoted(text: str, longest: int = _LONGEST_LINE) -> str:
     """A text as one line that cannot be taken for anything else."""
     flat = _SPACE.sub(" ", text[: 4 * longest].translate(_MARKS))
-    clean = "".join(one for one in flat if one.isascii() or unicodedata.category(one) not in _INVISIBLE)
-    clean = "".join(one for one in clean if one.isprintable()).strip()
+    clean = (flat if flat.isprintable() else "".join(one for one in flat if one.isprintable())).strip()
     return clean if len(clean) <= longest else f"{clean[: longest - 1]}…"
 
 

@@ -138,7 +138,7 @@ class Conversations:
             self._news.clear()
             try:
                 await self.drain()
-                await self._read()
+                await self.read()
                 pause = _PAUSE_S
             except FarthingError as error:
                 self._went(error)
@@ -156,8 +156,8 @@ class Conversations:
                 self._pending.popleft()
         self._away = False
 
-    async def _read(self) -> None:
-        """Embed what has no embedding yet."""
+    async def read(self) -> None:
+        """Embed what has no embedding yet, at once. Raises the embedder's errors and the store's."""
         while self._unread and not self._pending:
             batch = [self._unread.popleft() for _ in range(min(len(self._unread), _BATCH))]
             vectors = await self._vectors.read([line_of(one.turn.role, one.text) for one in batch])

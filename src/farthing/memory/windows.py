@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from farthing.lazily import Lazily
-from farthing.memory.words import words_of
+from farthing.memory.words import words_of, words_of_each
 from farthing.pipeline.tokens import BYTES_PER_TOKEN
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ _SESSION: Final = 0.2
 _NAMED: Final = 1.0
 _K1: Final = 1.2
 _B: Final = 0.75
+_TINY: Final = 1e-9
 
 
 Vector = Sequence[float] | bytes
@@ -116,7 +117,7 @@ def likeness(
 ) -> Scores:
     """How like a question each text is, in meaning and in words; 0 on average. Words `apart_from` say nothing."""
     wanted = [word for word in dict.fromkeys(words_of(question)) if word not in apart_from]
-    found: Scores = _standard(_cosines(vectors, vector)) + _BM25 * _standard(_bm25([words_of(text) for text in texts], wanted))
+    found: Scores = _standard(_cosines(vectors, vector)) + _BM25 * _standard(_bm25(words_of_each(texts), wanted))
     return found
 
 
@@ -127,15 +128,21 @@ def _cosines(vectors: Sequence[Vector | None], vector: Vector | None) -> Scores:
         own = _unit(vector)
         known = [(at, one) for at, one in enumerate(vectors) if one is not None and len(one) == len(own)]
         if known:
-            cosines[[at for at, _ in known]] = np.stack([_unit(one) for _, one in known]) @ own
+            rows = np.stack([_floats(one) for _, one in known])
+            cosines[[at for at, _ in known]] = rows @ own / np.maximum(np.linalg.norm(rows, axis=1), _TINY)
     mean = 0.0 if np.isnan(cosines).all() else np.nanmean(cosines)
     found: Scores = np.nan_to_num(cosines, nan=float(mean))
     return found
 
 
 def _unit(vector: Vector) -> Scores:
-    raw = np.frombuffer(vector, dtype=np.int8).astype(float) if isinstance(vector, bytes) else np.asarray(vector, dtype=float)
-    found: Scores = raw / max(float(np.linalg.norm(raw)), 1e-9)
+    raw = _floats(vector)
+    found: Scores = raw / max(float(np.linalg.norm(raw)), _TINY)
+    return found
+
+
+def _floats(vector: Vector) -> Scores:
+    found: Scores = np.frombuffer(vector, dtype=np.int8).astype(float) if isinstance(vector, bytes) else np.asarray(vector, dtype=float)
     return found
 
 
@@ -152,7 +159,7 @@ def _bm25(texts: Sequence[Sequence[str]], wanted: Sequence[str]) -> Scores:
 
 
 def _standard(scores: Scores) -> Scores:
-    found: Scores = (scores - scores.mean()) / (scores.std() + 1e-9)
+    found: Scores = (scores - scores.mean()) / (scores.std() + _TINY)
     return found
 
 

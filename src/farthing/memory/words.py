@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Final
 
 _WORD: Final = re.compile(r"[^\W_]+(?:'[^\W\d_]+)?")
@@ -25,16 +25,28 @@ _SILENT: Final = frozenset(
 
 def words_of(text: str) -> list[str]:
     """The words of a text, in order."""
-    return list(_words(text.casefold()))
+    return words_of_each([text])[0]
 
 
-def _words(text: str) -> Iterator[str]:
-    for found in _WORD.findall(text):
-        word = found.partition("'")[0]
-        if _UNSPACED.search(word):
-            yield from (word[at : at + 2] for at in range(max(len(word) - 1, 1)))
-        elif word not in _SILENT:
-            yield _stem(word)
+def words_of_each(texts: Iterable[str]) -> list[list[str]]:
+    """The words of several texts. Each different word is looked at once."""
+    known: dict[str, tuple[str, ...]] = {}
+    found = []
+    for text in texts:
+        words: list[str] = []
+        for word in _WORD.findall(text.casefold()):
+            read = known.get(word)
+            if read is None:
+                read = known[word] = _read(word.partition("'")[0])
+            words += read
+        found.append(words)
+    return found
+
+
+def _read(word: str) -> tuple[str, ...]:
+    if _UNSPACED.search(word):
+        return tuple(word[at : at + 2] for at in range(max(len(word) - 1, 1)))
+    return () if word in _SILENT else (_stem(word),)
 
 
 def _stem(word: str) -> str:

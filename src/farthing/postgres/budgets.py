@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from uuid import UUID
 
 from psycopg.rows import TupleRow
 
-from farthing.budgets import Ask, Budget, BudgetUse, LeaseState, Window
+from farthing.budgets import Ask, Budget, BudgetUse, LeaseState, Window, budget_event, budget_gone
 from farthing.errors import InvalidRequest
 from farthing.postgres.budgets_sql import ALL, COUNT_SPENT, DELETE, LEASE, LOCK, OLDER_THAN, PRUNE, PUT, RELEASE, USES
 from farthing.postgres.connection import Connection
+from farthing.postgres.events_storing import Append, append
 from farthing.postgres.pool import Database
-from farthing.types import uuid7_at
+from farthing.types import utc_now, uuid7_at
 
 _STRAGGLERS_S = 2.0
 
 
 class PostgresBudgets:
-    """`ports.BudgetStore` on `farthing.budgets`, `budget_spend` and `budget_leases`. Changes are told on the channel `budgets`."""
+    """`ports.BudgetStore` on `farthing.budgets`, `budget_spend` and `budget_leases`.
 
-    def __init__(self, database: Database) -> None:
+    Changes are told on the channel `budgets`, and to the bus (`append`), in the same transaction.
+    """
+
+    def __init__(self, database: Database, *, append: Append = append, clock: Callable[[], datetime] = utc_now) -> None:
         self._database = database
+        self._append = append
+        self._clock = clock
 
     async def all(self, limit: int) -> list[Budget]:
         """See `ports.BudgetStore.all`."""
@@ -35,6 +41,7 @@ class PostgresBudgets:
         """See `ports.BudgetStore.put`."""
         async with self._database.service() as connection:
             written_by = await _put(connection, budget)
+            await self._append(connection, [budget_event(budget, self._clock())])
         if written_by is not None:
             await self._count_spent(budget, written_by)
 
@@ -56,7 +63,13 @@ class PostgresBudgets:
     async def delete(self, budget_id: UUID) -> bool:
         """See `ports.BudgetStore.delete`."""
         async with self._database.service() as connection:
-            return bool(await (await connection.execute(DELETE, {"ids": [budget_id]})).fetchone())
+            return await self._delete(connection, [budget_id])
+
+    async def _delete(self, connection: Connection, ids: Sequence[UUID]) -> bool:
+        gone = await (await connection.execute(DELETE, {"ids": ids})).fetchall()
+        now = self._clock()
+        await self._append(connection, [budget_gone(found, tenant, now) for _, found, tenant in gone])
+        return bool(gone)
 
     async def sync_settings(self, budgets: Sequence[Budget]) -> None:
         """See `ports.BudgetStore.sync_settings`."""
@@ -65,7 +78,7 @@ class PostgresBudgets:
         gone = [budget_id for budget_id in known if budget_id not in wanted]
         if gone:
             async with self._database.service() as connection:
-                await connection.execute(DELETE, {"ids": gone})
+                await self._delete(connection, gone)
         for budget_id, budget in wanted.items():
             old = known.get(budget_id)
             if old is None or (old.limit_microusd, old.hard) != (budget.limit_microusd, budget.hard):

@@ -47,10 +47,10 @@ ON CONFLICT (budget_id, bucket) DO UPDATE SET spent_microusd = excluded.spent_mi
 """  # noqa: S608  # the same
 
 DELETE = """
-WITH gone AS (DELETE FROM farthing.budgets WHERE id = ANY(%(ids)s) RETURNING id),
+WITH gone AS (DELETE FROM farthing.budgets WHERE id = ANY(%(ids)s) RETURNING id, tenant),
 spend AS (DELETE FROM farthing.budget_spend WHERE budget_id = ANY(%(ids)s)),
 leases AS (DELETE FROM farthing.budget_leases WHERE budget_id = ANY(%(ids)s))
-SELECT pg_notify('farthing_budgets', '') FROM gone
+SELECT pg_notify('farthing_budgets', ''), id, tenant FROM gone
 """
 
 LOCK = "SELECT FROM farthing.budgets WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"

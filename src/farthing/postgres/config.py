@@ -6,9 +6,11 @@ from psycopg.rows import TupleRow
 
 from farthing.config import KEPT, MOST_NAMES, checked_name, decoded, encoded, line, may_follow
 from farthing.errors import InvalidRequest
+from farthing.modes import MODES
 from farthing.postgres.connection import Connection
+from farthing.postgres.events_storing import Append, append
 from farthing.postgres.pool import Database
-from farthing.types import Document, Json
+from farthing.types import Document, Json, document_event
 
 _COLUMNS = "name, version, body::text, at, by, reason"
 _LATEST = f"SELECT {_COLUMNS} FROM farthing.config WHERE name = %s"  # noqa: S608  # the column names are ours
@@ -35,11 +37,12 @@ class PostgresConfig:
     """`ports.ConfigStore` on `farthing.config` and `farthing.config_history`. Time is the database's.
 
     Changes are told on the channel `config`, in the same transaction; the payload is the document's name. Of each document `kept` versions
-    are in history.
+    are in history. The bus is told (`append`) in the same transaction too.
     """
 
-    def __init__(self, database: Database, *, poll_s: float = 5.0, kept: int = KEPT) -> None:
+    def __init__(self, database: Database, *, poll_s: float = 5.0, kept: int = KEPT, append: Append = append) -> None:
         self.poll_s = poll_s
+        self._append = append
         self._database = database
         self._kept = kept
 
@@ -61,7 +64,9 @@ class PostgresConfig:
             assert row is not None
             for statement in (_RECORD, _PRUNE, _NOTIFY):
                 await connection.execute(statement, values)
-        return _document(row)
+            written = _document(row)
+            await self._append(connection, [document_event(written, modes=MODES)])
+        return written
 
     async def history(self, name: str, limit: int) -> list[Document]:
         """See `ports.ConfigStore.history`."""

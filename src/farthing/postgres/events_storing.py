@@ -7,7 +7,7 @@ events can be seen. Names known from before, and events that an erasure covers, 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Final
 from zlib import crc32
 
@@ -71,6 +71,10 @@ WITH given AS MATERIALIZED (
 ), {DELIVER}
 SELECT tenant, name, (SELECT count(*) FROM told) FROM stored
 """  # noqa: S608  # all parts are ours
+
+
+Append = Callable[[Connection, Sequence[Event]], Awaitable[object]]
+"""Stores events in the transaction of a connection; see `append`."""
 
 
 async def append(connection: Connection, events: Sequence[Event], *, now: Any = None) -> list[bool]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from uuid import UUID
 
 from psycopg.rows import TupleRow
 
-from farthing.postgres.connection import Connection
 from farthing.postgres.erasures import UNTIL_WRITTEN, covered, erase
+from farthing.postgres.events_storing import Append, append
 from farthing.postgres.pool import Database
-from farthing.types import Event, Feedback, feedback_event, time_of, utc_now
+from farthing.types import Feedback, feedback_event, time_of, utc_now
 
 _COLUMNS = "id, tenant, request_id, user_id, score, correction, reason, by, digest, at"
 _ADD = f"""
@@ -43,14 +43,11 @@ DELETE FROM farthing.feedback WHERE ctid = ANY (ARRAY(
 ))
 """
 
-Append = Callable[[Connection, Sequence[Event]], Awaitable[object]]
-"""Puts events into the outbox, in the transaction of a connection."""
-
 
 class PostgresFeedback:
-    """`ports.FeedbackStore` on `farthing.feedback`. What is stored is told in the same transaction, where there is an outbox."""
+    """`ports.FeedbackStore` on `farthing.feedback`. What is stored is told (`append`) in the same transaction."""
 
-    def __init__(self, database: Database, append: Append | None = None, *, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, database: Database, *, append: Append = append, clock: Callable[[], datetime] = utc_now) -> None:
         self._database = database
         self._append = append
         self._clock = clock
@@ -61,7 +58,7 @@ class PostgresFeedback:
         async with self._database.service() as connection:
             await connection.execute(UNTIL_WRITTEN)
             added = (await connection.execute(_ADD, {**values, "arrived": time_of(feedback.request_id)})).rowcount
-            if added and self._append is not None:
+            if added:
                 await self._append(connection, [feedback_event(feedback)])
         return bool(added)
 

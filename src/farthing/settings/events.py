@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from farthing.settings.basic import Count, Seconds, Section
 from farthing.settings.event_door import EventDoorSettings
+from farthing.settings.events_aws import AwsEventSettings
 
 
 class EventSettings(Section):
     """The event bus: how events are handled, what happens to those that cannot be, and how many are kept."""
 
     door: EventDoorSettings = EventDoorSettings()
+    bus: Literal["postgres", "aws"] = "postgres"
+    """Where events are kept and delivered: in PostgreSQL, or in DynamoDB, SQS and EventBridge. See docs/events-aws.md."""
+    aws: AwsEventSettings = AwsEventSettings()
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 16
     """Deliveries of one handler under way in one process at the same time."""
     attempts: Annotated[int, Field(ge=1, le=100)] = 8

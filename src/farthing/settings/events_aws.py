@@ -7,9 +7,9 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from farthing.settings.aws_calls import AwsCallSettings
-from farthing.settings.basic import Count, Section
+from farthing.settings.basic import Section
 
-_Days = Annotated[int, Field(ge=1, le=14)]
+_Days = Annotated[int, Field(ge=1, le=365)]
 _Pattern = Annotated[str, Field(pattern=r"^(\*|[^\s*]{1,200}\*?)$")]
 _Path = Annotated[str, Field(pattern=r"^detail(\.[A-Za-z0-9_-]{1,64}){1,8}$")]
 
@@ -46,9 +46,7 @@ class AwsEventSettings(AwsCallSettings):
     inbound: tuple[InboundSettings, ...] = ()
     """Which of them, and whose they are."""
     keep_days: _Days = 14
-    """How long events, their names and dead letters are kept. SQS keeps what is not handled for 14 days at most."""
-    max_waiting: Count = 1_000_000
-    """While a handler's queue holds more than so many, nothing is published (503). By SQS's own count, which is approximate."""
+    """How long events, their names and dead letters are kept at most. SQS keeps what is not handled for 14 days."""
 
     @model_validator(mode="after")
     def _inbound_needs_an_inbox(self) -> AwsEventSettings:

@@ -140,6 +140,7 @@ class EventStoreContract:
         ]
 
     async def test_old_events_go_when_all_are_through_with_them(self, rig: EventRig) -> None:
+        promised(rig.prunes_each, "prunes_each")
         await rig.bus.subscribe([Subscription(handler=HEAR, types=("*",)), Subscription(handler="slow", types=("slow",))])
         await rig.bus.publish([rig.event(1), rig.event(2, type="slow"), rig.event(3)])
         assert await rig.bus.prune(rig.now() + _HOUR, max_rows=99) == 0

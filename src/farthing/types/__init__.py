@@ -19,7 +19,7 @@ from farthing.types.caching import (
 from farthing.types.callers import ANONYMOUS, KeyRecord, Limits, Principal, Quota
 from farthing.types.events import OWN_EVENTS, Backlog, DeadLetter, Delivery, Event, Per, Subscription
 from farthing.types.extraction import Allowance, Sighting, event_digest, event_name
-from farthing.types.feedback import Feedback, feedback_event
+from farthing.types.feedback import Feedback
 from farthing.types.foresight import ActionCounts, Click, EdgeAnswer, Foreseen, WasteReport
 from farthing.types.jobs import (
     GIVEN_UP_AFTER,
@@ -43,6 +43,7 @@ from farthing.types.jobs import (
 from farthing.types.memory import Fact, NewFact, Profile, Receipt, Turn, subject_of
 from farthing.types.modes import DEEP, TOTAL, Document, Mode, ModeEntry, ModeState, SpendRow, scopes_of
 from farthing.types.money import HEDGE_LOST, Attempt, LedgerEntry, Price, Report, Totals, Usage
+from farthing.types.own_events import document_event, feedback_event, flush_event, own_event
 from farthing.types.prompts import Prompt
 from farthing.types.requests import ANSWER, CHECK, Answer, ChunkStream, Completion, Extras, Lifeline, Operation, Request, Source
 from farthing.types.routing import Outcome, OutcomeBy, Promotion, RouterVersion, promotion_trail, supersedes
@@ -133,11 +134,14 @@ __all__ = [
     "Verdict",
     "VerdictBy",
     "WasteReport",
+    "document_event",
     "dollars",
     "event_digest",
     "event_name",
     "feedback_event",
+    "flush_event",
     "new_id",
+    "own_event",
     "promotion_trail",
     "question_worth",
     "scopes_of",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from uuid import uuid4
 
 from account import client
 
@@ -14,7 +15,7 @@ _DEPLOY = Path(__file__).parents[3] / "deploy" / "aws"
 
 def deployed(aws: Ministack, name: str, **given: str) -> dict[str, str]:
     """The outputs of the template `deploy/aws/NAME/template.yaml`."""
-    stacks, stack_name = client(aws, "cloudformation"), f"stack-{name}-{'-'.join(given.values())[:40].strip('-')}".rstrip("-")
+    stacks, stack_name = client(aws, "cloudformation"), f"farthing-{name}-{uuid4().hex[:8]}"
     stacks.create_stack(
         StackName=stack_name,
         TemplateBody=(_DEPLOY / name / "template.yaml").read_text(),

@@ -36,7 +36,7 @@ def said(request: pytest.FixtureRequest) -> Said:
         told.extend(events)
 
     request.getfixturevalue("clean")
-    return Said(store=PostgresFeedback(request.getfixturevalue("database"), append, clock=clock), clock=clock, told=all_told)
+    return Said(store=PostgresFeedback(request.getfixturevalue("database"), append=append, clock=clock), clock=clock, told=all_told)
 
 
 class TestFeedback(FeedbackStoreContract):
@@ -50,7 +50,7 @@ async def test_what_cannot_be_told_is_not_stored(database: Database) -> None:
         del events
 
     with pytest.raises(Exception, match="zero"):
-        await PostgresFeedback(database, append).add(feedback(1, Clock()))
+        await PostgresFeedback(database, append=append).add(feedback(1, Clock()))
     assert await PostgresFeedback(database).latest(tenant=None, limit=1) == []
 
 

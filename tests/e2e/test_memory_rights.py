@@ -1,0 +1,202 @@
+"""What is remembered of a user is the user's: seen, changed, and forgotten everywhere; and other people's is not."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import psycopg
+import pytest
+from conftest import scripted
+from inside import NO_TLS, Row, alone, ask, both_workers, eventually, new_key, query
+from openai import OpenAI
+
+from farthing.testing.installation import Installation
+from farthing.testing.upstream import ScriptedUpstream
+
+ANN = "ann/\u00e9 <a@b.c>"
+_STAYS = frozenset({"ledger", "keys", "budgets", "erasures"})
+"""Tables in which a user's id may stay: see docs/memory.md."""
+
+
+@pytest.fixture(scope="module")
+def house(folders: Path, upstream: ScriptedUpstream) -> Iterator[Installation]:
+    """Two workers with all caches, and without a key for what is at rest, so that everything that stays is in clear."""
+    settings = scripted(upstream, cache={"semantic": {"enabled": True}}, ledger={"flush_interval_s": 0.02}, keys={"refresh_s": 0.5})
+    with Installation(folders / "rights", settings, workers=2) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def acme(house: Installation) -> str:
+    """A key of a tenant."""
+    return str(new_key(house, "acme")["key"])
+
+
+def memory(
+    farthing: Installation, key: str, user: str, method: str = "GET", body: object | None = None, *, status: int = 200, **query: str
+) -> Any:
+    answer = httpx.request(
+        method,
+        f"{farthing.url}/v1/memory/{quote(user, safe='')}",
+        params=query,
+        json=body,
+        headers={"authorization": f"Bearer {key}"},
+        timeout=20,
+        verify=NO_TLS,
+    )
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def learn(farthing: Installation, key: str, user: str, **facts: object) -> Any:
+    return memory(farthing, key, user, "PATCH", {"learn": [{"key": name, "value": value} for name, value in facts.items()]})
+
+
+def tables(farthing: Installation) -> list[str]:
+    rows = query(farthing, "SELECT relname FROM pg_class WHERE relnamespace = 'farthing'::regnamespace AND relkind = 'r'")
+    return [row["relname"] for row in rows if not row["relname"].startswith("_yoyo")]
+
+
+def traces(farthing: Installation, canary: str) -> set[str]:
+    """The tables that hold a text in clear, and the files outside of the database that do."""
+    found = set()
+    with psycopg.connect(farthing.database_url) as connection:
+        connection.execute("SET ROLE farthing_service")
+        for table in tables(farthing):
+            rows = connection.execute(b"SELECT t::text FROM farthing.%s t" % table.encode()).fetchall()
+            if any(canary in row or canary.encode().hex() in row for (row,) in rows):
+                found.add(table)
+    files = [path for path in farthing.folder.rglob("*") if path.is_file() and "postgres" not in path.parts]
+    return found | {str(path.relative_to(farthing.folder)) for path in files if canary.encode() in path.read_bytes()}
+
+
+def rows_of(farthing: Installation, user: str) -> dict[str, int]:
+    """In which tables there are rows of a user, and how many."""
+    columns = (
+        "SELECT relname FROM pg_class c JOIN pg_attribute a ON attrelid = c.oid "
+        "WHERE relnamespace = 'farthing'::regnamespace AND relkind = 'r' AND attname = 'user_id'"
+    )
+    found: dict[str, int] = {}
+    for row in query(farthing, columns):
+        counted: list[Row] = query(farthing, f"SELECT count(*) AS n FROM farthing.{row['relname']} WHERE user_id = %s", user)  # noqa: S608 - of the catalogue
+        found |= {row["relname"]: counted[0]["n"]} if counted[0]["n"] else {}
+    return found
+
+
+def test_what_is_remembered_is_shown_with_why_and_can_be_changed(house: Installation, acme: str) -> None:
+    assert memory(house, acme, "zoe") == {"object": "farthing.memory", "tenant": "acme", "user": "zoe", "version": 0, "facts": []}
+    first = learn(house, acme, "zoe", city="Oslo", age=7)
+    assert {one["key"]: one["value"] for one in first["facts"]} == {"city": "Oslo", "age": 7}
+    assert {one["by"].partition(":")[0] for one in first["facts"]} == {"person"}
+    second = learn(house, acme, "zoe", city="Bergen")
+    assert second["version"] > first["version"]
+    age = next(one for one in second["facts"] if one["key"] == "age")
+    nobody = "00000000-0000-7000-8000-000000000000"
+    third = memory(house, acme, "zoe", "PATCH", {"retract": [age["id"], nobody]})
+    assert (third["retracted"], third["unknown"]) == (1, [nobody])
+    assert [one["value"] for one in third["facts"]] == ["Bergen"]
+    history = memory(house, acme, "zoe", history="true")["history"]
+    assert [one["key"] for one in history] == ["city", "city", "age"] or [one["key"] for one in history] == ["city", "age", "city"]
+    ended = {one["value"]: one["ended_by"] for one in history}
+    assert ended["Bergen"] is None
+    assert ended["Oslo"] == f"fact:{history[0]['id']}"
+    assert ended[7].startswith("person:")
+    assert [one["value"] for one in memory(house, acme, "zoe", history="true", about="age")["history"]] == [7]
+
+
+def test_a_key_sees_its_own_tenant_and_a_users_key_its_own_user(house: Installation, acme: str) -> None:
+    learn(house, acme, "amy", city="Oslo")
+    rival = str(new_key(house, "rival")["key"])
+    amys, bobs = (str(new_key(house, "acme", user=user)["key"]) for user in ("amy", "bob"))
+    assert memory(house, rival, "amy")["facts"] == []
+    assert memory(house, rival, "amy", "DELETE")["deleted"]["facts"] == 0
+    for method, body in (("GET", None), ("PATCH", {}), ("DELETE", None)):
+        assert "one user" in memory(house, bobs, "amy", method, body, status=403)["error"]["message"]
+        assert "admin" in memory(house, rival, "amy", method, body, status=403, tenant="acme")["error"]["message"]
+    assert memory(house, amys, "amy")["facts"][0]["value"] == "Oslo"
+    assert memory(house, house.key, "amy", tenant="acme")["facts"][0]["value"] == "Oslo"
+    assert memory(house, amys, "amy", "DELETE")["deleted"]["facts"] == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "query", "body", "said"),
+    [
+        ("PATCH", {}, {"learn": [{"key": "City", "value": 1}]}, "lower-case"),
+        ("PATCH", {}, {"learn": [{"key": "a", "value": "x" * 2000}]}, "1024 bytes"),
+        ("PATCH", {}, {"learn": [{"key": "a"}]}, "value"),
+        ("PATCH", {}, {"learn": [{"key": "a", "value": 1, "user": "bob"}]}, "user"),
+        ("PATCH", {}, {"learn": [{"key": "a", "value": 1, "valid_from": "2026-01-01T00:00:00"}]}, "valid_from"),
+        ("PATCH", {}, {"learn": [{"key": "a", "value": 1}] * 201}, "200"),
+        ("PATCH", {}, {"retract": ["x"]}, "retract"),
+        ("PATCH", {}, [], "object"),
+        ("GET", {"history": "perhaps"}, None, "true or false"),
+        ("GET", {"limit": "0"}, None, "limit"),
+        ("GET", {"page": "2"}, None, "page"),
+        ("DELETE", {"sure": "yes"}, None, "sure"),
+    ],
+)
+def test_what_is_wrong_is_told_and_changes_nothing(
+    house: Installation, acme: str, method: str, query: dict[str, str], body: object, said: str
+) -> None:
+    assert said in memory(house, acme, "eve", method, body, status=400, **query)["error"]["message"]
+    assert memory(house, acme, "eve")["version"] == 0
+
+
+def test_a_user_is_forgotten_everywhere(house: Installation, acme: str) -> None:
+    """A text of hers goes through all that keeps anything. Then it is nowhere: in no table, in no file, the database's files included."""
+    canary = f"canary-{time.time_ns():x}"
+    hers: dict[str, Any] = {"farthing": {"user": ANN}}
+    questions = [f"How does the {canary} {word} machine work in detail?" for word in ("washing", "knitting", "time")]
+    for text in questions:
+        assert ask(house, acme, text, **hers).headers["x-farthing-source"] == "model"
+    with OpenAI(base_url=house.base_url, api_key=acme, max_retries=0) as client:
+        turn = client.responses.create(model="fast", input=f"my {canary} turn", extra_body=hers)
+    for city in ("Oslo", "Bergen"):
+        learn(house, acme, ANN, city=f"{canary} {city}", likes=canary)
+    eventually(lambda: traces(house, canary) >= {"answers", "facts", "profiles"}, "what was said in the tables")
+    eventually(lambda: rows_of(house, ANN).keys() >= {"responses", "answers", "questions", "ledger"}, "rows of hers")
+
+    receipt = memory(house, acme, ANN, "DELETE")
+    assert receipt["complete"]
+    assert {name for name, count in receipt["deleted"].items() if count} >= {"facts", "responses", "cached_questions", "cached_answers"}
+    assert receipt["deleted"]["facts"] == 3
+    assert traces(house, canary) == set()
+    assert rows_of(house, ANN).keys() <= _STAYS
+    assert ANN not in json.dumps(query(house, "SELECT t::text AS t FROM farthing.receipts t"))
+    (kept,) = memory(house, acme, ANN, receipts="true")["receipts"]
+    assert (kept["id"], kept["deleted"]) == (receipt["id"], receipt["deleted"])
+    assert memory(house, acme, ANN)["facts"] == []
+    gone = httpx.get(f"{house.base_url}/responses/{turn.id}", headers={"authorization": f"Bearer {acme}"}, verify=NO_TLS)
+    assert gone.status_code == 404
+
+    his: dict[str, Any] = {"farthing": {"user": "bob"}}
+    for pid, text in zip(both_workers(house), questions, strict=False):
+        with alone(house, pid):  # none of them holds it in memory either
+            eventually(lambda: ask(house, acme, text, **his).headers["x-farthing-source"] == "model", "a worker that has forgotten")  # noqa: B023 - called at once
+    eventually(lambda: traces(house, canary), "what he has asked")
+    said = json.loads(house.cli("memory", "forget", "bob", "--tenant", "acme", "--json").stdout)
+    assert said["deleted"]["cached_answers"] >= 1
+    again = memory(house, acme, ANN, "DELETE")
+    assert (again["complete"], sum(again["deleted"].values())) == (True, 0)
+    assert traces(house, canary) == set()
+    _overwritten(house)
+    assert house.stop() == 0
+    assert [path for path in house.folder.rglob("*") if path.is_file() and canary.encode() in path.read_bytes()] == []
+    house.start()
+
+
+def _overwritten(farthing: Installation) -> None:
+    """As docs/memory.md says for whoever wants deleted rows to be off the disk now, and not in time."""
+    with psycopg.connect(farthing.database_url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET wal_recycle = off")
+        connection.execute("SELECT pg_reload_conf()")
+        connection.execute("VACUUM (FULL, ANALYZE)")
+        connection.execute("SELECT pg_switch_wal()")
+        connection.execute("CHECKPOINT")
+        connection.execute("ALTER SYSTEM RESET wal_recycle")
