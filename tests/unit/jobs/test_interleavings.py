@@ -32,6 +32,7 @@ class _Play:
         self.store = store
         self.run = run
         self.known: list[Lease] = []
+        self.latest: dict[int, int] = {}
         self.ended: dict[int, str] = {}
 
     async def step(self, step: str, number: int) -> None:
@@ -40,6 +41,7 @@ class _Play:
             leases = await store.claim(["k"], most=number % 4)
             assert not {one.id for one in leases} & set(self.ended)
             self.known += leases
+            self.latest |= {one.id: one.number for one in leases}
         elif step == "wait":
             store.seconds += number
         elif step == "settle":
@@ -51,12 +53,14 @@ class _Play:
 
     async def _with(self, lease: Lease, step: str) -> None:
         if step == "extend":
-            await self.store.extend([lease])
+            if await self.store.extend([lease]):
+                assert lease.number == self.latest[lease.id]
         elif step == "forget":
             self.known.remove(lease)  # its worker is gone
         elif step != "cancel":
             state: EndState = step  # type: ignore[assignment]  # one of these
             held = await self.store.end([Ending(lease=lease, state=state, result=b"1" if step == "done" else None)])
+            assert not held or lease.number == self.latest[lease.id]
             if held and step in ("done", "failed"):
                 assert lease.id not in self.ended
                 self.ended[lease.id] = step
