@@ -14,7 +14,7 @@ from farthing.testing.jobs import filled
 from farthing.types import Ending, EndState, Lease, Run
 
 _LEASE_S, _WIDE = 10.0, 3
-_STEPS = st.sampled_from(["claim", "extend", "done", "retry", "failed", "released", "forget", "wait", "cancel", "settle"])
+_STEPS = st.sampled_from(["claim", "claim", "wait", "extend", "done", "retry", "failed", "released", "forget", "wait", "cancel", "settle"])
 
 
 class _Store(InProcessJobs):
@@ -38,7 +38,7 @@ class _Play:
     async def step(self, step: str, number: int) -> None:
         store = self.store
         if step == "claim":
-            leases = await store.claim(["k"], most=number % 4)
+            leases = await store.claim(["k"], most=1 + number % 3)
             assert not {one.id for one in leases} & set(self.ended)
             self.known += leases
             self.latest |= {one.id: one.number for one in leases}
@@ -94,6 +94,6 @@ async def _play(steps: list[tuple[str, int]]) -> None:
     assert found.progress.done + found.progress.failed + found.progress.cancelled == 5
 
 
-@given(st.lists(st.tuples(_STEPS, st.integers(0, 60)), max_size=60))
+@given(st.lists(st.tuples(_STEPS, st.integers(0, 60)), min_size=20, max_size=60))
 def test_no_item_is_lost_and_none_ends_twice(steps: list[tuple[str, int]]) -> None:
     asyncio.run(_play(steps))
