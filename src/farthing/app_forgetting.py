@@ -26,6 +26,7 @@ def personal_places(stores: Stores, caches: Caches) -> dict[str, Personal]:
     return {
         "events": stores.events,
         "facts": stores.facts,
+        "feedback": stores.feedback,
         "sightings": stores.sightings,
         "readings": stores.readings,
         "turns": stores.turns,
@@ -34,15 +35,15 @@ def personal_places(stores: Stores, caches: Caches) -> dict[str, Personal]:
         "transcripts": stores.retention,
         "responses": stores.responses,
         "outcomes": stores.outcomes,
-        "jobs": TenantJobs(stores.jobs),
         "cache_records": stores.records,  # before the questions: it is they that know their users
         "cached_questions": CachedQuestions(caches),
         "cached_answers": CachedAnswers(stores, caches),
+        "runs": Runs(stores.jobs),
     }
 
 
-class TenantJobs:
-    """`ports.Personal` over runs of jobs. They are a tenant's and no user's: of a user there is nothing in them."""
+class Runs:
+    """`ports.Personal` over runs of jobs: they are a tenant's, and go with the tenant."""
 
     def __init__(self, jobs: JobStore) -> None:
         self._jobs = jobs

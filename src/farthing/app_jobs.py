@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -17,7 +17,7 @@ from farthing.jobs.schedules import Schedules
 from farthing.settings import Settings
 from farthing.telemetry import instruments as names
 from farthing.telemetry.metrics import Metrics
-from farthing.types import Cron, Item, Json, utc_now
+from farthing.types import Cron, utc_now
 
 _ENDS = ("done", "failed", "retry", "cancelled", "released", "lost")
 
@@ -37,7 +37,8 @@ def prunes(settings: Settings, stores: Stores) -> dict[str, pruning.Prune]:
             max_rows=memory.max_turns,
         ),
         "feedback": lambda: stores.feedback.prune(settings.feedback.max_rows),
-        "edge": lambda: stores.edge.prune(foresight.max_rows),
+        "edge_answers": lambda: stores.edge.prune(foresight.max_rows),
+        "foresight": lambda: stores.foresight.prune((utc_now() - timedelta(weeks=foresight.keep_weeks)).date()),
     }
 
 
@@ -46,25 +47,13 @@ def prune_kind(settings: Settings, stores: Stores) -> Kind:
     return pruning.pruning(prunes(settings, stores))
 
 
-def waste_kind(report: Callable[[], Awaitable[int]]) -> Kind:
-    """The kind of job that stores last week's reports on what was foreseen; `report` does, and says of how many tenants."""
-
-    async def waste(item: Item) -> Json:
-        del item
-        return {"tenants": await report()}
-
-    return Kind(name="forecast.waste", handle=waste)
-
-
 class Jobs:
-    """`doors` are the operators' ones. `handles`: this process also does jobs and keeps schedules."""
+    """`doors` are the operators' ones. `handles`: this process also does jobs and keeps schedules. `crons` are those of other parts."""
 
-    def __init__(self, settings: Settings, stores: Stores, hands: Hands, *, handles: bool) -> None:
+    def __init__(self, settings: Settings, stores: Stores, hands: Hands, crons: Sequence[Cron] = (), *, handles: bool) -> None:
         chosen = settings.jobs
         kinds = job_flow(hands)
-        schedules = []
-        if hands.waste is not None:
-            schedules.append(Cron(name=hands.waste.name, expression=chosen.waste, kind=hands.waste.name))
+        schedules = [*crons]
         if hands.prune is not None:
             keys = tuple(prunes(settings, stores))
             prune = Cron(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from itertools import takewhile
 from typing import Any, Final
@@ -18,6 +18,7 @@ import msgspec
 from psycopg.rows import TupleRow
 
 from farthing.errors import Overloaded
+from farthing.events.payload import touched
 from farthing.postgres import events_sql as sql
 from farthing.postgres.connection import Connection
 from farthing.postgres.erasures import erase
@@ -27,21 +28,29 @@ from farthing.postgres.pool import Database
 from farthing.types import Backlog, DeadLetter, Delivery, Event, Subscription, new_id, utc_now
 
 _TOKEN_BITS: Final = 63
+Bump = Callable[[str, Sequence[str]], Awaitable[object]]
 
 
 class PostgresEvents:
     """`ports.EventBus`. `clock` gives the time where it is tested; without one it is the database's, which all hosts share.
 
     While a handler is more than `max_backlog` deliveries behind, `publish` raises `Overloaded`; what it knows of that is at most
-    `look_s` seconds old.
+    `look_s` seconds old. `bump`: versions of states are kept elsewhere as well, and go up there before the events are stored.
     """
 
     def __init__(
-        self, database: Database, *, max_backlog: int = 100_000, look_s: float = 1.0, clock: Callable[[], datetime] | None = None
+        self,
+        database: Database,
+        *,
+        max_backlog: int = 100_000,
+        look_s: float = 1.0,
+        bump: Bump | None = None,
+        clock: Callable[[], datetime] | None = None,
     ) -> None:
         self._database = database
         self._max_backlog = max_backlog
         self._look_s = look_s
+        self._bump = bump
         self._clock = clock
         self._looked_at: float | None = None
         self._behind: str | None = None
@@ -51,6 +60,9 @@ class PostgresEvents:
 
     async def publish(self, events: Sequence[Event]) -> list[bool]:
         """See `ports.EventBus.publish`."""
+        if self._bump is not None:
+            for tenant, states in touched(events).items():
+                await self._bump(tenant, states)
         async with self._database.service() as connection:
             await self._look(connection)
             if self._behind is not None:

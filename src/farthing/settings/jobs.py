@@ -34,10 +34,8 @@ class JobSettings(Section):
     """When what is too old or too much is deleted: a cron expression, in UTC."""
     prune_deadline_s: Seconds = 600
     """How long that may take for each store."""
-    waste: str = "20 3 * * 1"
-    """When last week's reports on what was foreseen in vain are stored: a cron expression, in UTC. Not before Monday's first hour."""
 
-    @field_validator("prune", "waste")
+    @field_validator("prune")
     @classmethod
     def _is_cron(cls, value: str) -> str:
         try:
