@@ -410,7 +410,6 @@ class Farthing:
                 await self._spending.drain()
                 await self._caches.drain()
                 await self._learning.book.drain()
-                await self._events.publisher.flush()
                 await self._foresight.drain()
                 await self._conversations.drain()
                 await self._memory.drain()

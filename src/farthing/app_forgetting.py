@@ -11,7 +11,7 @@ from farthing.background import Background
 from farthing.errors import FarthingError
 from farthing.http.memory import MemoryDoors
 from farthing.memory.forgetting import Forgetting
-from farthing.ports import EVERYTHING, Personal
+from farthing.ports import EVERYTHING, JobStore, Personal
 from farthing.settings import Settings
 from farthing.types import CacheScope
 
@@ -34,10 +34,22 @@ def personal_places(stores: Stores, caches: Caches) -> dict[str, Personal]:
         "transcripts": stores.retention,
         "responses": stores.responses,
         "outcomes": stores.outcomes,
+        "jobs": TenantJobs(stores.jobs),
         "cache_records": stores.records,  # before the questions: it is they that know their users
         "cached_questions": CachedQuestions(caches),
         "cached_answers": CachedAnswers(stores, caches),
     }
+
+
+class TenantJobs:
+    """`ports.Personal` over runs of jobs. They are a tenant's and no user's: of a user there is nothing in them."""
+
+    def __init__(self, jobs: JobStore) -> None:
+        self._jobs = jobs
+
+    async def forget(self, tenant: str, user_id: str | None) -> int:
+        """See `ports.Personal.forget`."""
+        return await self._jobs.forget(tenant) if user_id is None else 0
 
 
 class CachedQuestions:
