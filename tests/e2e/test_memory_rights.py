@@ -157,14 +157,23 @@ def test_a_user_is_forgotten_everywhere(house: Installation, acme: str) -> None:
         assert ask(house, acme, text, **hers).headers["x-farthing-source"] == "model"
     with OpenAI(base_url=house.base_url, api_key=acme, max_retries=0) as client:
         turn = client.responses.create(model="fast", input=f"my {canary} turn", extra_body=hers)
+    talk = {"user": ANN, "memory": "facts+windows", "conversation_id": canary}
+    assert ask(house, acme, f"my {canary} conversation", farthing=talk).status_code == 200
     for city in ("Oslo", "Bergen"):
         learn(house, acme, ANN, city=f"{canary} {city}", likes=canary)
-    eventually(lambda: traces(house, canary) >= {"answers", "facts", "profiles"}, "what was said in the tables")
+    eventually(lambda: traces(house, canary) >= {"answers", "facts", "profiles", "turns", "events"}, "what was said in the tables")
     eventually(lambda: rows_of(house, ANN).keys() >= {"responses", "answers", "questions", "ledger"}, "rows of hers")
 
     receipt = memory(house, acme, ANN, "DELETE")
     assert receipt["complete"]
-    assert {name for name, count in receipt["deleted"].items() if count} >= {"facts", "responses", "cached_questions", "cached_answers"}
+    assert {name for name, count in receipt["deleted"].items() if count} >= {
+        "facts",
+        "responses",
+        "turns",
+        "events",
+        "cached_questions",
+        "cached_answers",
+    }
     assert receipt["deleted"]["facts"] == 3
     assert traces(house, canary) == set()
     assert rows_of(house, ANN).keys() <= _STAYS
