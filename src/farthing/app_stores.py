@@ -8,6 +8,7 @@ import msgspec
 
 from farthing.aws.appconfig import AppConfig
 from farthing.aws.dynamodb_facts import DynamoDbFacts
+from farthing.aws.edge_kv import CloudFrontEdge
 from farthing.aws.eventbridge import EventBridgeBus
 from farthing.errors import SettingsError
 from farthing.facts import Most
@@ -45,6 +46,7 @@ from farthing.postgres.changes import PostgresChanges
 from farthing.postgres.config import PostgresConfig
 from farthing.postgres.edge import PostgresEdge
 from farthing.postgres.events import PostgresEvents
+from farthing.postgres.events_storing import Append, append
 from farthing.postgres.facts import PostgresFacts
 from farthing.postgres.feedback import PostgresFeedback
 from farthing.postgres.foresight_log import PostgresForesightLog
@@ -104,10 +106,12 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         statement_timeout_s=settings.database.statement_timeout_s,
         connect_timeout_s=settings.database.connect_timeout_s,
     )
+    edge = _edge(settings, database, url)
+    outbox = _outbox(settings)
     return Stores(
         keys=PostgresKeys(database),
         ledger=PostgresLedger(database),
-        budgets=PostgresBudgets(database),
+        budgets=PostgresBudgets(database, append=outbox),
         answers=PostgresAnswers(database),
         questions=PostgresQuestions(database),
         readings=PostgresReadings(database),
@@ -119,13 +123,13 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         routers=PostgresRouters(database),
         sightings=PostgresSightings(database),
         outcomes=PostgresOutcomes(database),
-        edge=PostgresEdge(database, url, connect_timeout_s=settings.database.connect_timeout_s),
+        edge=edge,
         foresight=PostgresForesightLog(database),
-        events=_events(settings, database),
+        events=_events(settings, database, edge),
         receipts=PostgresReceipts(database),
         jobs=PostgresJobs(database, lease_s=settings.jobs.lease_s),
         facts=_facts(settings, database),
-        feedback=PostgresFeedback(database),
+        feedback=PostgresFeedback(database, append=outbox),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
         config=_config(settings, database),
         spend=PostgresSpendLog(database),
@@ -138,11 +142,28 @@ def _facts(settings: Settings, database: Database) -> FactStore:
     return DynamoDbFacts(chosen.dynamodb, most=most) if chosen.store == "dynamodb" else PostgresFacts(database, most=most)
 
 
+def _edge(settings: Settings, database: Database, url: str) -> EdgeStore:
+    chosen = settings.foresight.edge
+    if chosen.store == "cloudfront":
+        return CloudFrontEdge(chosen.cloudfront)
+    return PostgresEdge(database, url, connect_timeout_s=settings.database.connect_timeout_s)
+
+
+def _events(settings: Settings, database: Database, edge: EdgeStore) -> EventBus:
+    """Versions of states go up where the answers are that hang on them. In PostgreSQL both are one transaction."""
+
+
+def _outbox(settings: Settings) -> Append | None:
+    """What stores events in the transaction of a change; None where the bus is elsewhere."""
+    return append if settings.events.bus == "postgres" else None
+
+
 def _events(settings: Settings, database: Database) -> EventBus:
     chosen = settings.events
     if chosen.bus == "aws":
-        return EventBridgeBus(chosen.aws, max_backlog=chosen.max_backlog)
-    return PostgresEvents(database, max_backlog=chosen.max_backlog)
+        return EventBridgeBus(chosen.aws, max_backlog=chosen.max_backlog, bump=edge.bump)
+    bump = None if settings.foresight.edge.store == "postgres" else edge.bump
+    return PostgresEvents(database, max_backlog=chosen.max_backlog, bump=bump)
 
 
 def _config(settings: Settings, database: Database) -> ConfigStore:
@@ -151,7 +172,7 @@ def _config(settings: Settings, database: Database) -> ConfigStore:
         return FileConfig(chosen.path or settings.data / "config", poll_s=chosen.poll_s)
     if chosen.store == "appconfig":
         return AppConfig(chosen.appconfig)
-    return PostgresConfig(database, poll_s=chosen.poll_s)
+    return PostgresConfig(database, poll_s=chosen.poll_s, append=_outbox(settings))
 
 
 def check_redis(settings: Settings) -> None:

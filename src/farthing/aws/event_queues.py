@@ -7,6 +7,7 @@ them, SQS gives out no other ones of the group: that is the lease of a lane. Met
 from __future__ import annotations
 
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -55,7 +56,7 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Queues:
-    """The queues `PREFIX-HANDLER.fifo`."""
+    """The queues `PREFIX-HANDLER.fifo`, with an underscore for what SQS does not take in a name."""
 
     def __init__(self, calls: AwsCalls, prefix: str) -> None:
         self._calls = calls
@@ -71,7 +72,7 @@ class Queues:
         """Of a handler's queue, which is made if there is none."""
         with self._making:
             if handler not in self._urls:
-                self._urls[handler] = self._found_or_made(f"{self._prefix}-{handler}.fifo")
+                self._urls[handler] = self._found_or_made(queue_name(self._prefix, handler))
             return self._urls[handler]
 
     def _found_or_made(self, name: str) -> str:
@@ -159,6 +160,11 @@ class Queues:
         found = self._sqs.get_queue_attributes(QueueUrl=self.url(handler), AttributeNames=names)["Attributes"]
         visible, delayed, hidden_ = (int(found.get(name, 0)) for name in names)
         return visible + delayed, hidden_
+
+
+def queue_name(prefix: str, handler: str) -> str:
+    """Of a handler's queue. SQS takes letters, digits, hyphens and underscores."""
+    return f"{prefix}-{re.sub('[^A-Za-z0-9_-]', '_', handler)}.fifo"
 
 
 def hidden(seconds: float) -> int:

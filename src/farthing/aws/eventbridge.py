@@ -23,6 +23,7 @@ from farthing.aws.event_queues import Queues
 from farthing.aws.event_table import EventTable
 from farthing.aws.event_takes import Ended, Round, Takes, counter, messages_of
 from farthing.errors import Overloaded
+from farthing.events.payload import touched
 from farthing.settings.events_aws import AwsEventSettings
 from farthing.types import Backlog, DeadLetter, Delivery, Event, Subscription, new_id, utc_now
 
@@ -80,7 +81,7 @@ class EventBridgeBus:
         now = self._now()
         stored = await self._calls.run(lambda: self._table.store(events, now), "store events")
         fresh = sorted((one.event for one in stored if one.event is not None), key=lambda event: event.position)
-        for tenant, states in _touched(fresh).items():
+        for tenant, states in touched(fresh).items():
             await self._touch(tenant, states)
         gone = await self._calls.run(lambda: self._deliver(fresh, subscriptions, now), "send events")
         return [one.new and (one.event is None or one.event.position not in gone) for one in stored]
@@ -343,14 +344,6 @@ def _wanted(events: list[Event], subscription: Subscription, *, always: bool = F
 def wants(types: Sequence[str], name: str) -> bool:
     """Whether a type is among them: exact types, `prefix.*`, or `*`."""
     return any(each in {"*", name} or (each.endswith(".*") and name.startswith(each[:-1])) for each in types)
-
-
-def _touched(events: list[Event]) -> dict[str, list[str]]:
-    found: dict[str, dict[str, None]] = {}
-    for event in events:
-        if event.touches:
-            found.setdefault(event.tenant, {}).update(dict.fromkeys(event.touches))
-    return {tenant: list(states) for tenant, states in found.items()}
 
 
 def _read(items: list[Any], tenant: str | None) -> list[Event]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from itertools import takewhile
 from typing import Any, Final
@@ -18,6 +18,7 @@ import msgspec
 from psycopg.rows import TupleRow
 
 from farthing.errors import Overloaded
+from farthing.events.payload import touched
 from farthing.postgres import events_sql as sql
 from farthing.postgres.connection import Connection
 from farthing.postgres.erasures import erase
@@ -27,21 +28,29 @@ from farthing.postgres.pool import Database
 from farthing.types import Backlog, DeadLetter, Delivery, Event, Subscription, new_id, utc_now
 
 _TOKEN_BITS: Final = 63
+Bump = Callable[[str, Sequence[str]], Awaitable[object]]
 
 
 class PostgresEvents:
     """`ports.EventBus`. `clock` gives the time where it is tested; without one it is the database's, which all hosts share.
 
     While a handler is more than `max_backlog` deliveries behind, `publish` raises `Overloaded`; what it knows of that is at most
-    `look_s` seconds old.
+    `look_s` seconds old. `bump`: versions of states are kept elsewhere as well, and go up there before the events are stored.
     """
 
     def __init__(
-        self, database: Database, *, max_backlog: int = 100_000, look_s: float = 1.0, clock: Callable[[], datetime] | None = None
+        self,
+        database: Database,
+        *,
+        max_backlog: int = 100_000,
+        look_s: float = 1.0,
+        bump: Bump | None = None,
+        clock: Callable[[], datetime] | None = None,
     ) -> None:
         self._database = database
         self._max_backlog = max_backlog
         self._look_s = look_s
+        self._bump = bump
         self._clock = clock
         self._looked_at: float | None = None
         self._behind: str | None = None
@@ -51,6 +60,9 @@ class PostgresEvents:
 
     async def publish(self, events: Sequence[Event]) -> list[bool]:
         """See `ports.EventBus.publish`."""
+        if self._bump is not None:
+            for tenant, states in touched(events).items():
+                await self._bump(tenant, states)
         async with self._database.service() as connection:
             await self._look(connection)
             if self._behind is not None:
@@ -109,7 +121,7 @@ class PostgresEvents:
             return 0
         async with self._database.service(lazy=True) as connection:
             held = await _held(connection, deliveries)
-            await _through(connection, held)
+            await _through(connection, held, self._now())
         return len(held)
 
     async def failed(self, delivery: Delivery, error: str, retry_at: datetime | None) -> None:
@@ -127,7 +139,7 @@ class PostgresEvents:
             else:
                 dead = {"id": new_id(), "position": delivery.events[0].position, "attempt": delivery.attempt, "error": error, "now": now}
                 await connection.execute(sql.BURY, {**key, **dead})
-                await _through(connection, [delivery])
+                await _through(connection, [delivery], now)
 
     async def dead(self, *, tenant: str | None, handler: str | None, limit: int) -> list[DeadLetter]:
         """See `ports.EventBus.dead`."""
@@ -166,7 +178,7 @@ class PostgresEvents:
             return 0  # nobody; among erasures it stands for everybody
         async with self._database.service() as connection:
             await erase(connection, tenant, "events", user_id, self._now())
-        return await forget(self._database, tenant, user_id)
+        return await forget(self._database, tenant, user_id, self._now())
 
     async def prune(self, before: datetime, *, max_rows: int) -> int:
         """See `ports.EventBus.prune`. Returns 0 when another process is at it."""
@@ -192,12 +204,12 @@ async def _held(connection: Connection, deliveries: Sequence[Delivery]) -> list[
     return [deliveries[place - 1] for (place,) in rows]
 
 
-async def _through(connection: Connection, deliveries: Sequence[Delivery]) -> None:
+async def _through(connection: Connection, deliveries: Sequence[Delivery], now: datetime | None) -> None:
     """Their events need not be delivered any more; their lanes, which are locked, go on."""
     each = [(one, event.position) for one in deliveries for event in one.events]
     positions = {**_places([one for one, _ in each]), "positions": [position for _, position in each]}
     await connection.execute(sql.HANDLED, positions)
-    await connection.execute(sql.SETTLE, _places(deliveries))
+    await connection.execute(sql.SETTLE, {**_places(deliveries), "now": now})
 
 
 def _delivery(handler: str, token: int, lane: TupleRow, content: Sequence[tuple[int, Event]]) -> Delivery:

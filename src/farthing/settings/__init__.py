@@ -25,8 +25,10 @@ from farthing.settings.checks import (
 )
 from farthing.settings.cloudwatch import CloudWatchSettings
 from farthing.settings.config import AppConfigSettings, ConfigSettings
+from farthing.settings.edge_aws import CloudFrontSettings, EdgeSettings
 from farthing.settings.event_door import EventDoorSettings
 from farthing.settings.events import EventSettings
+from farthing.settings.events_aws import AwsEventSettings, InboundSettings
 from farthing.settings.feedback import FeedbackSettings
 from farthing.settings.foresight import ActionSettings, ForesightSettings, HostSettings, SourceSettings, StateSettings
 from farthing.settings.hedging import HedgeSettings
@@ -34,7 +36,7 @@ from farthing.settings.jobs import JobSettings
 from farthing.settings.learned import ExploreSettings, LearnedSettings
 from farthing.settings.load import effective, load, load_text, masked, read_text
 from farthing.settings.memory import DynamoDbSettings, FactsSettings, MemorySettings
-from farthing.settings.memory_extraction import ExtractorSettings, FactKeySettings
+from farthing.settings.memory_extraction import DENIED_WORDS, ExtractorSettings, FactKeySettings
 from farthing.settings.memory_rules import LONGEST_WINDOW_S, FactRuleSettings, WhenSettings
 from farthing.settings.modes import CeilingSettings, KeyModesSettings, ModesSettings, RungSettings
 from farthing.settings.names import nearest
@@ -93,6 +95,7 @@ from farthing.settings.tree import Settings
 
 __all__ = [
     "CASCADE",
+    "DENIED_WORDS",
     "JUDGE",
     "LEARNED",
     "LONGEST_WINDOW_S",
@@ -101,6 +104,7 @@ __all__ = [
     "AnyCheckSettings",
     "AnyProviderSettings",
     "AppConfigSettings",
+    "AwsEventSettings",
     "AwsSettings",
     "BedrockSettings",
     "BudgetSettings",
@@ -109,6 +113,7 @@ __all__ = [
     "CeilingSettings",
     "CheckSettings",
     "ChoicesSettings",
+    "CloudFrontSettings",
     "CloudWatchSettings",
     "CompletionsSettings",
     "ConditionSettings",
@@ -118,6 +123,7 @@ __all__ = [
     "DatabaseSettings",
     "DeploymentSettings",
     "DynamoDbSettings",
+    "EdgeSettings",
     "EmptyCheckSettings",
     "EventDoorSettings",
     "EventSettings",
@@ -133,6 +139,7 @@ __all__ = [
     "GenerateSettings",
     "HedgeSettings",
     "HostSettings",
+    "InboundSettings",
     "JobSettings",
     "JsonSchemaCheckSettings",
     "JudgeCheckSettings",

@@ -10,7 +10,10 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from farthing.cron import checked
+from farthing.errors import InvalidRequest
 from farthing.settings.basic import Count, Seconds, Section, Usd
+from farthing.settings.edge_aws import EdgeSettings
 from farthing.settings.names import must_be_one_of, nearest
 from farthing.templates import PATH, Template, WrongTemplate
 
@@ -107,6 +110,7 @@ class HostSettings(Section):
 class ForesightSettings(Section):
     """What is computed ahead, and how much of it."""
 
+    edge: EdgeSettings = EdgeSettings()
     states: Annotated[dict[Name, StateSettings], Field(max_length=100)] = {}
     actions: Annotated[dict[Name, ActionSettings], Field(max_length=200)] = {}
     hosts: Annotated[dict[str, HostSettings], Field(max_length=100)] = {}
@@ -143,8 +147,18 @@ class ForesightSettings(Section):
     flush_interval_s: Seconds = 0.5
     settle_interval_s: Seconds = 30
     """How often it is counted which answers nobody has read."""
+    report: str = "10 0 * * 1"
+    """When the waste report of last week is stored, as a cron expression (UTC)."""
     keep_weeks: Annotated[int, Field(ge=1, le=520)] = 26
     """How long counts and weekly reports are kept."""
+
+    @field_validator("report")
+    @classmethod
+    def _fires(cls, report: str) -> str:
+        try:
+            return checked(report)
+        except InvalidRequest as error:
+            raise ValueError(error.message) from None
 
     @field_validator("hosts")
     @classmethod
