@@ -31,6 +31,8 @@ _MOST_NAMED: Final = 16
 """Facts named in the trace; the ledger holds 256 characters of it."""
 _FEW: Final = 100
 """So many turns may be looked at without a thread."""
+_LONGEST_QUESTION: Final = 4000
+"""Characters of a turn, its end, that are read to choose by. An embedder reads about a thousand."""
 _SHORT: Final = -8
 """A fact is named by the last characters of its id, which are random."""
 
@@ -117,7 +119,7 @@ class Recall:
         most = self._settings.max_window_tokens
         if all_fit and len(older) <= _FEW and all_of(turns := _shown(older), max_tokens=most):
             return lines, render(turns, range(len(turns)))  # nothing to choose: no embedding either
-        question = wanted.question
+        question = wanted.question[-_LONGEST_QUESTION:]
         vector = await self._vectors.of(line_of("user", question)) if question.strip() else None
         vectors = [] if all_fit else self._vectors.known([text_of_fact(line) for line in lines])
 
