@@ -110,7 +110,13 @@ class Farthing:
         cipher = _cipher(settings)
         keyed = settings.retention.encryption_key is not None
         self._foresight = Foresight(
-            settings, stores, self._catalogue, self._routing.routers.admit, stores.facts.profile, cipher if keyed else None
+            settings,
+            stores,
+            self._catalogue,
+            self._routing.routers.admit,
+            stores.facts.profile,
+            cipher if keyed else None,
+            may_spend=lambda who: self._modes.of(who, None).rank == 0,
         )
         hands = Hands(prune=prune_kind(settings, stores), waste=self._foresight.waste)
         self._jobs = Jobs(settings, stores, hands, self._foresight.crons, handles=runtime.handles)

@@ -12,7 +12,7 @@ from farthing.foresight.action import Action, Briefing, ProfileOf
 from farthing.foresight.click_book import ClickBook
 from farthing.foresight.edge import EdgeStage
 from farthing.foresight.flights import Flights
-from farthing.foresight.precompute import Foresee
+from farthing.foresight.precompute import Foresee, MaySpend
 from farthing.foresight.report import Reports
 from farthing.foresight.sealed import SealedEdge
 from farthing.foresight.states import Touches, touching
@@ -46,6 +46,8 @@ class Foresight:
         admit: Callable[[Request], str],
         profile: ProfileOf | None = None,
         cipher: Cipher | None = None,
+        *,
+        may_spend: MaySpend,
     ) -> None:
         section = settings.foresight
         self._stores = stores
@@ -73,6 +75,7 @@ class Foresight:
             self._errands,
             cost_of=_costs(catalogue),
             fingerprint_of=catalogue.fingerprint,
+            may_spend=may_spend,
         )
         self.hearer: Handler | None = self._foresee.handler()
         self.waste = Kind(name=_WASTE, handle=self._report) if self.actions else None

@@ -16,7 +16,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from farthing.breaker import Breaker
-from farthing.errors import FarthingError, Overloaded
+from farthing.errors import FarthingError, Overloaded, Unavailable
 from farthing.postgres.connection import Connection, conninfo, cut_off_after
 from farthing.postgres.translate import translated
 
@@ -69,10 +69,12 @@ class EdgeReader:
                 with translated(), self._breaker.attempt():
                     rows = await self._rows([place for place, _ in batch])
             except BaseException as error:
-                for _, landed in batch:
+                known = isinstance(error, FarthingError)
+                for _, landed in batch if known else [*batch, *self._waiting]:
                     if not landed.done():
-                        landed.set_exception(error) if isinstance(error, FarthingError) else landed.cancel()
-                if not isinstance(error, FarthingError):
+                        landed.set_exception(error if known else Unavailable("The edge store is closed, or failed."))
+                if not known:
+                    self._waiting = []
                     raise
                 continue
             for number, (_, landed) in enumerate(batch, 1):
