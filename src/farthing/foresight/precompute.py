@@ -192,8 +192,7 @@ class Foresee:
             now=self._clock(),
             cost=answer.cost_microusd,
         )
-        kept = await self._store.put(made)
-        self._book.computed(
+        await self._book.computed(
             Foreseen(
                 request_id=made.request_id,
                 tenant=made.tenant,
@@ -202,13 +201,13 @@ class Foresee:
                 segment=segment,
                 versions=versions,
                 made_at=made.made_at,
-                expires_at=made.expires_at if kept else made.made_at,
+                expires_at=made.expires_at,
                 cost_microusd=made.cost_microusd,
                 tokens_in=usage.input,
                 tokens_out=usage.output,
             )
         )
-        return kept
+        return await self._store.put(made)
 
     def _request(self, action: Action, tenant: str, user: str, body: Json) -> Request:
         model = action.settings.model

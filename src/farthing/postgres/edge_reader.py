@@ -57,6 +57,8 @@ class EdgeReader:
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
+        self._give_up(self._waiting)  # a task that is cancelled before it has begun tells nobody
+        self._waiting = []
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
@@ -69,17 +71,20 @@ class EdgeReader:
                 with translated(), self._breaker.attempt():
                     rows = await self._rows([place for place, _ in batch])
             except BaseException as error:
-                known = isinstance(error, FarthingError)
-                for _, landed in batch if known else [*batch, *self._waiting]:
-                    if not landed.done():
-                        landed.set_exception(error if known else Unavailable("The edge store is closed, or failed."))
-                if not known:
-                    self._waiting = []
+                if not isinstance(error, FarthingError):
+                    self._give_up(batch)
                     raise
+                self._give_up(batch, error)
                 continue
             for number, (_, landed) in enumerate(batch, 1):
                 if not landed.done():
                     landed.set_result(rows.get(number))
+
+    @staticmethod
+    def _give_up(batch: Sequence[tuple[Place, asyncio.Future[TupleRow | None]]], error: FarthingError | None = None) -> None:
+        for _, landed in batch:
+            if not landed.done():
+                landed.set_exception(error or Unavailable("The edge store is closed, or failed."))
 
     async def _rows(self, places: Sequence[Place]) -> dict[int, TupleRow]:
         if not places:
