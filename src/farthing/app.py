@@ -7,13 +7,11 @@ import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from msgspec.structs import replace
-
 from farthing.app_caches import Caches
 from farthing.app_catalogue import LOCAL, catalogue_of, embedder_of, models_of, price_questions, providers_of
 from farthing.app_events import Events
 from farthing.app_extraction import Extraction
-from farthing.app_feedback import Opinions
+from farthing.app_feedback import Opinions, telling
 from farthing.app_foresight import Foresight
 from farthing.app_forgetting import Memories
 from farthing.app_jobs import Jobs, prune_kind
@@ -28,7 +26,6 @@ from farthing.background import Background
 from farthing.caching.flushing import flush_handler
 from farthing.cipher import Cipher, open_cipher
 from farthing.errors import BudgetExceeded, FarthingError
-from farthing.events.telling import TellingConfig
 from farthing.flow import Hands, Hearers, Parts, errand_flow, request_flow
 from farthing.http.admin import AdminDoors, Doors, door
 from farthing.http.admin_budgets import BudgetDoors
@@ -98,8 +95,7 @@ class Farthing:
     """One gateway process. `asgi` is the application; `start` and `stop` bracket its background work."""
 
     def __init__(self, settings: Settings, runtime: Runtime, stores: Stores) -> None:
-        if settings.config.store != "postgres":
-            stores = replace(stores, config=TellingConfig(stores.config, self._tell))
+        stores = telling(settings, stores, self._tell)
         self._settings = settings
         self._runtime = runtime
         self._stores = stores
@@ -110,9 +106,10 @@ class Farthing:
         self._learning = Learning(settings, stores, self._embedder, self._catalogue)
         self._modes = Modes(settings, stores, self._catalogue, runtime.worker)
         self._routing = Routing(settings, self._catalogue, self._learning.learned, self._modes.of)
-        self._jobs = Jobs(settings, stores, Hands(prune=prune_kind(settings, stores)), handles=runtime.handles)
         self._extraction = Extraction(settings, stores, self._catalogue)
         self._foresight = Foresight(settings, stores, self._catalogue, self._routing.routers.admit, stores.facts.profile)
+        hands = Hands(prune=prune_kind(settings, stores), waste=self._foresight.waste)
+        self._jobs = Jobs(settings, stores, hands, self._foresight.crons, handles=runtime.handles)
         self._metrics = Metrics(runtime.worker)
         self._local_up = runtime.local is None
         self._database_away = False
@@ -149,6 +146,7 @@ class Farthing:
         self._register_gauges()
 
     def _tell(self, event: Event) -> None:
+        """Tell the bus of what has happened inside."""
         self._events.publisher.tell(event)
 
     def _observers(self) -> list[Observer]:
@@ -410,7 +408,6 @@ class Farthing:
                 await self._spending.drain()
                 await self._caches.drain()
                 await self._learning.book.drain()
-                await self._events.publisher.flush()
                 await self._foresight.drain()
                 await self._conversations.drain()
                 await self._memory.drain()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import random
 from functools import partial
+from typing import Final
 
 from farthing.app_stores import Stores
 from farthing.aws.event_inbox import Inbox
 from farthing.background import Background
+from farthing.errors import FarthingError
 from farthing.events.dispatcher import Dispatcher
 from farthing.events.publisher import EventPublisher, Touches, touches_nothing
 from farthing.events.roster import Roster
@@ -15,6 +19,9 @@ from farthing.flow import Hearers, event_flow
 from farthing.settings import Settings
 from farthing.telemetry import instruments as names
 from farthing.telemetry.metrics import Metrics
+
+_log = logging.getLogger("farthing.events")
+_TO_FLUSH_S: Final = 2.0
 
 
 class Events:
@@ -50,8 +57,13 @@ class Events:
         self.dispatcher.heard(payload)
 
     async def drain(self) -> None:
-        """When the background work has stopped: finish what is under way, within its bound. Then `publisher.flush` stores what was told."""
+        """When the background work has stopped: finish what is under way, and store what was told, each within its bound."""
         await self.dispatcher.drain()
+        try:
+            async with asyncio.timeout(_TO_FLUSH_S):
+                await self.publisher.flush()
+        except (FarthingError, TimeoutError):
+            _log.error("%d events from inside could not be stored and are lost", self.publisher.pending)
 
     def register(self, metrics: Metrics) -> None:
         """Show how it does."""

@@ -9,9 +9,9 @@ from functools import partial
 
 from farthing.app_stores import Stores
 from farthing.background import Background
-from farthing.errors import FarthingError
+from farthing.errors import BudgetExceeded, FarthingError, PriceUnknown
 from farthing.events.handler import Handler
-from farthing.memory.extraction import Extractor
+from farthing.memory.extraction import BY_BUDGET, Extractor
 from farthing.memory.rules import FactRules
 from farthing.memory.validation import REASONS
 from farthing.pipeline.errands import Errands
@@ -22,7 +22,7 @@ from farthing.settings import LONGEST_WINDOW_S, Settings
 from farthing.spend.prices import cost
 from farthing.telemetry import instruments as names
 from farthing.telemetry.metrics import Metrics
-from farthing.types import Answer, Json, Request, Subscription, Usage, utc_now
+from farthing.types import Answer, Json, Request, Source, Subscription, Usage, utc_now
 
 _PRUNE_EVERY_S = 600.0
 _KEPT = timedelta(seconds=LONGEST_WINDOW_S)
@@ -80,7 +80,7 @@ class Extraction:
 
     def begin(self, flow: Next) -> None:
         """From now on the model is asked this way."""
-        self._errands.begin(flow)
+        self._errands.begin(partial(_affordable, flow))
 
     def start(self, background: Background) -> None:
         """Begin the background work."""
@@ -113,6 +113,14 @@ class Extraction:
             metrics.counter(names.EXTRACTIONS, "Questions to the model that reads events.", lambda: counts.asked)
             metrics.counter(names.EXTRACTIONS_EMPTY, "Of these, how many came to no fact.", lambda: counts.nothing)
             metrics.counter(names.EXTRACTIONS_UNPAID, "Questions left out: the budget for the day is spent.", lambda: counts.unread)
+
+
+async def _affordable(flow: Next, request: Request) -> Answer:
+    """What the flow answers; where a budget has no room, an answer that says so. To ask again would not help."""
+    try:
+        return await flow(request)
+    except (BudgetExceeded, PriceUnknown):
+        return Answer(source=Source.NONE, model=None, route=BY_BUDGET)
 
 
 def _worth(catalogue: Catalogue, model: str, body: Json) -> int:

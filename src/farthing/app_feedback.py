@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from farthing.app_stores import Stores
 from farthing.background import Background
 from farthing.cipher import Cipher
+from farthing.events.telling import TellingConfig, TellingFeedback
 from farthing.feedback.book import FeedbackBook, Hear, Said
 from farthing.feedback.sealing import FeedbackSealing
 from farthing.http.admin_feedback import FeedbackDoors
@@ -19,7 +22,15 @@ from farthing.ports import CacheControl
 from farthing.settings import Settings
 from farthing.telemetry import instruments as names
 from farthing.telemetry.metrics import Metrics
-from farthing.types import Answer, Json, Principal, Request
+from farthing.types import Answer, Event, Json, Principal, Request
+
+
+def telling(settings: Settings, stores: Stores, tell: Callable[[Event], None]) -> Stores:
+    """Stores that tell the bus what changes in them, also where it is not stored in the transaction of the change."""
+    if settings.config.store == "postgres" and settings.events.bus == "postgres":
+        return stores
+    feedback = stores.feedback if settings.events.bus == "postgres" else TellingFeedback(stores.feedback, tell)
+    return replace(stores, config=TellingConfig(stores.config, tell), feedback=feedback)
 
 
 class Opinions:
@@ -34,6 +45,7 @@ class Opinions:
             stores.feedback,
             stores.requests,
             caches,
+            stores.edge,
             hear,
             self._sealing,
             lambda text: scrubber(text).text,

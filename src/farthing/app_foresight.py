@@ -14,6 +14,7 @@ from farthing.foresight.flights import Flights
 from farthing.foresight.precompute import Foresee
 from farthing.foresight.report import Reports
 from farthing.foresight.states import Touches, touching
+from farthing.jobs.kind import Kind
 from farthing.pipeline.errands import Errands
 from farthing.pipeline.stage import Next
 from farthing.providers.pages import Pages
@@ -22,12 +23,15 @@ from farthing.settings import Settings
 from farthing.spend.prices import cost
 from farthing.telemetry import instruments as names
 from farthing.telemetry.metrics import Metrics
-from farthing.types import Request, Usage
+from farthing.types import Cron, Item, Json, Request, Usage
+
+_WASTE = "foresight.waste"
 
 
 class Foresight:
-    """`stage` answers clicks, None where there are no actions. `hearer` is the handler `foresee`, `touches` what events change.
+    """`stage` answers clicks, `hearer` is the handler `foresee`, `touches` says what events change.
 
+    `waste` is the kind of job that stores the weekly report, `crons` when it does. Without actions there is none of these.
     `admit` says whether a caller may use an action's model. `profile` reads the facts about a user, None where none are kept.
     """
 
@@ -42,7 +46,7 @@ class Foresight:
         self.touches: Touches = touching(section.states)
         self.actions = {name: Action(name, one) for name, one in section.actions.items()}
         self.models = {name: one.model for name, one in section.actions.items()}
-        self.book = ClickBook(stores.foresight, stores.edge, section)
+        self.book = ClickBook(stores.foresight, section)
         self.reports = Reports(self.actions, section, stores.foresight)
         briefing = Briefing(self._pages.get, profile, timeout_s=section.context_timeout_s)
         stage = EdgeStage(self.actions, section, stores.edge, briefing, self._flights, self.book, admit)
@@ -60,6 +64,12 @@ class Foresight:
             fingerprint_of=catalogue.fingerprint,
         )
         self.hearer: Handler | None = self._foresee.handler()
+        self.waste = Kind(name=_WASTE, handle=self._report) if self.actions else None
+        self.crons = [Cron(name=_WASTE, expression=section.report, kind=_WASTE)] if self.actions else []
+
+    async def _report(self, item: Item) -> Json:
+        del item
+        return {"tenants": await self.book.report()}
 
     def begin(self, errands: Next) -> None:
         """From now on answers are computed ahead by this way."""

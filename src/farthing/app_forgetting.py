@@ -11,7 +11,7 @@ from farthing.background import Background
 from farthing.errors import FarthingError
 from farthing.http.memory import MemoryDoors
 from farthing.memory.forgetting import Forgetting
-from farthing.ports import EVERYTHING, Personal
+from farthing.ports import EVERYTHING, JobStore, Personal
 from farthing.settings import Settings
 from farthing.types import CacheScope
 
@@ -26,6 +26,7 @@ def personal_places(stores: Stores, caches: Caches) -> dict[str, Personal]:
     return {
         "events": stores.events,
         "facts": stores.facts,
+        "feedback": stores.feedback,
         "sightings": stores.sightings,
         "readings": stores.readings,
         "turns": stores.turns,
@@ -37,7 +38,19 @@ def personal_places(stores: Stores, caches: Caches) -> dict[str, Personal]:
         "cache_records": stores.records,  # before the questions: it is they that know their users
         "cached_questions": CachedQuestions(caches),
         "cached_answers": CachedAnswers(stores, caches),
+        "runs": Runs(stores.jobs),
     }
+
+
+class Runs:
+    """`ports.Personal` over runs of jobs: they are a tenant's, and go with the tenant."""
+
+    def __init__(self, jobs: JobStore) -> None:
+        self._jobs = jobs
+
+    async def forget(self, tenant: str, user_id: str | None) -> int:
+        """See `ports.Personal.forget`."""
+        return await self._jobs.forget(tenant) if user_id is None else 0
 
 
 class CachedQuestions:

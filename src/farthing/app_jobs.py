@@ -24,12 +24,14 @@ _ENDS = ("done", "failed", "retry", "cancelled", "released", "lost")
 
 def prunes(settings: Settings, stores: Stores) -> dict[str, pruning.Prune]:
     """How each store is pruned. Whoever adds a store that grows adds it here."""
-    jobs, events, memory = settings.jobs, settings.events, settings.memory
+    jobs, events, memory, foresight = settings.jobs, settings.events, settings.memory, settings.foresight
     return {
         "jobs": lambda: stores.jobs.prune(utc_now() - timedelta(seconds=jobs.keep_s), max_runs=jobs.max_runs),
         "events": lambda: stores.events.prune(utc_now() - timedelta(seconds=events.keep_s), max_rows=events.max_events),
         "facts": lambda: stores.facts.prune(max_history=memory.facts.max_history),
         "receipts": lambda: stores.receipts.prune(memory.max_receipts),
+        "edge_answers": lambda: stores.edge.prune(foresight.max_rows),
+        "foresight": lambda: stores.foresight.prune((utc_now() - timedelta(weeks=foresight.keep_weeks)).date()),
     }
 
 

@@ -46,6 +46,7 @@ from farthing.postgres.changes import PostgresChanges
 from farthing.postgres.config import PostgresConfig
 from farthing.postgres.edge import PostgresEdge
 from farthing.postgres.events import PostgresEvents
+from farthing.postgres.events_storing import Append, append
 from farthing.postgres.facts import PostgresFacts
 from farthing.postgres.feedback import PostgresFeedback
 from farthing.postgres.foresight_log import PostgresForesightLog
@@ -106,10 +107,11 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         connect_timeout_s=settings.database.connect_timeout_s,
     )
     edge = _edge(settings, database, url)
+    outbox = _outbox(settings)
     return Stores(
         keys=PostgresKeys(database),
         ledger=PostgresLedger(database),
-        budgets=PostgresBudgets(database),
+        budgets=PostgresBudgets(database, append=outbox),
         answers=PostgresAnswers(database),
         questions=PostgresQuestions(database),
         readings=PostgresReadings(database),
@@ -127,7 +129,7 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
         receipts=PostgresReceipts(database),
         jobs=PostgresJobs(database, lease_s=settings.jobs.lease_s),
         facts=_facts(settings, database),
-        feedback=PostgresFeedback(database),
+        feedback=PostgresFeedback(database, append=outbox),
         changes=PostgresChanges(url, connect_timeout_s=settings.database.connect_timeout_s),
         config=_config(settings, database),
         spend=PostgresSpendLog(database),
@@ -149,6 +151,14 @@ def _edge(settings: Settings, database: Database, url: str) -> EdgeStore:
 
 def _events(settings: Settings, database: Database, edge: EdgeStore) -> EventBus:
     """Versions of states go up where the answers are that hang on them. In PostgreSQL both are one transaction."""
+
+
+def _outbox(settings: Settings) -> Append | None:
+    """What stores events in the transaction of a change; None where the bus is elsewhere."""
+    return append if settings.events.bus == "postgres" else None
+
+
+def _events(settings: Settings, database: Database) -> EventBus:
     chosen = settings.events
     if chosen.bus == "aws":
         return EventBridgeBus(chosen.aws, max_backlog=chosen.max_backlog, bump=edge.bump)
@@ -162,7 +172,7 @@ def _config(settings: Settings, database: Database) -> ConfigStore:
         return FileConfig(chosen.path or settings.data / "config", poll_s=chosen.poll_s)
     if chosen.store == "appconfig":
         return AppConfig(chosen.appconfig)
-    return PostgresConfig(database, poll_s=chosen.poll_s)
+    return PostgresConfig(database, poll_s=chosen.poll_s, append=_outbox(settings))
 
 
 def check_redis(settings: Settings) -> None:

@@ -208,11 +208,11 @@ class _Mind:
         value = _encode(one.value)
         alike = [row for row in ours if _encode(row.value) == value]
         held = next((row for row in alike if is_open(row)), None)
-        repeated = next((row for row in alike if _is_repeat(row, one)), None)
-        if held is not None:
+        ended = next((row for row in alike if not is_open(row) and _is_repeat(row, one)), None)
+        if held is not None and (ended is None or _is_repeat(held, one)):
             self._put(_confirmed(held, one))
-        elif repeated is not None:
-            self._put(msgspec.structs.replace(repeated, sources=_gathered(repeated.sources, one.sources)))
+        elif ended is not None:
+            self._put(msgspec.structs.replace(ended, sources=_gathered(ended.sources, one.sources)))
         elif one.multi:
             self._add(one)
         else:
@@ -283,7 +283,7 @@ def _gathered(old: tuple[str, ...], new: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _is_repeat(row: Fact, one: NewFact) -> bool:
-    """Whether a fact that has ended is what is said again, out of the same events: also one that somebody took back."""
+    """Whether a fact is what is said again: out of the same events, be it that somebody took it back; or of a time at which it held."""
     same = set(one.sources) <= set(row.sources) if one.sources else row.valid_from == one.valid_from
     covered = row.known_to is None and row.valid_to is not None and row.valid_from <= one.valid_from < row.valid_to
     return same or (covered and row.ended_by != "expiry")

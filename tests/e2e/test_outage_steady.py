@@ -83,6 +83,20 @@ def test_requests_go_on_without_it_and_all_are_in_the_ledger_afterwards(outpost:
     add_up(outpost)
 
 
+def test_a_conversation_goes_on_with_what_its_client_sends_and_is_whole_afterwards(outpost: Outpost, proxy: PostgresProxy) -> None:
+    key = known(outpost, "talking")
+    asked = {"user": "ann", "conversation_id": "c1", "memory": "facts", "cache": "off"}
+    assert ask(outpost, key, "one", farthing=asked).headers["x-farthing-memory"] == "facts=0;windows=0;turns=0"
+    proxy.away()
+    degraded(outpost)
+    without = ask(outpost, key, "two", farthing=asked)
+    assert (without.status_code, without.headers["x-farthing-memory"]) == (200, "facts=0;windows=0;turns=0;away=conversation,facts")
+    proxy.back()
+    turns = "SELECT number FROM farthing.turns WHERE tenant = 'talking' ORDER BY number"
+    eventually(lambda: [row["number"] for row in query(outpost, turns)] == [1, 2, 3, 4], "both turns with their answers")
+    assert ask(outpost, key, "three", farthing=asked).headers["x-farthing-memory"] == "facts=0;windows=0;turns=4"
+
+
 def test_a_server_that_hangs_holds_nobody_up(outpost: Outpost, proxy: PostgresProxy) -> None:
     key = known(outpost, "hanging")
     proxy.hang()

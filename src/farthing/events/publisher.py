@@ -17,9 +17,6 @@ from farthing.types import Event
 
 _log = logging.getLogger("farthing.events")
 _PAUSE_S = 1.0
-_GATHERED = 64
-"""Calls at most whose events are stored together."""
-
 Touches = Callable[[Event], tuple[str, ...]]
 
 
@@ -40,7 +37,7 @@ class EventPublisher:
         self._max_batch = max_batch
         self._max_pending = max_pending
         self._touches = touches
-        self._together = Gathering(self._send_all, most=_GATHERED)
+        self._together = Gathering(self._send_all, most=max_batch)
         self._waiting = 0
         self._told: deque[Event] = deque()
         self._news = asyncio.Event()

@@ -1,12 +1,13 @@
-"""Documents in a store that has no outbox: what is written is told to the bus afterwards."""
+"""Stores without an outbox of the bus: what is written in them is told to it afterwards."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from uuid import UUID
 
 from farthing.modes import MODES
-from farthing.ports import ConfigStore
-from farthing.types import Document, Event, Json, document_event
+from farthing.ports import ConfigStore, FeedbackStore
+from farthing.types import Document, Event, Feedback, Json, document_event, feedback_event
 
 
 class TellingConfig:
@@ -30,3 +31,34 @@ class TellingConfig:
     async def history(self, name: str, limit: int) -> list[Document]:
         """See `ports.ConfigStore.history`."""
         return await self._store.history(name, limit)
+
+
+class TellingFeedback:
+    """A `ports.FeedbackStore` in front of another one. `tell` never blocks or raises."""
+
+    def __init__(self, store: FeedbackStore, tell: Callable[[Event], None]) -> None:
+        self._store = store
+        self._tell = tell
+
+    async def add(self, feedback: Feedback) -> bool:
+        """See `ports.FeedbackStore.add`."""
+        added = await self._store.add(feedback)
+        if added:
+            self._tell(feedback_event(feedback))
+        return added
+
+    async def of(self, tenant: str, request_id: UUID) -> list[Feedback]:
+        """See `ports.FeedbackStore.of`."""
+        return await self._store.of(tenant, request_id)
+
+    async def latest(self, *, tenant: str | None, limit: int, before: UUID | None = None, corrected: bool = False) -> list[Feedback]:
+        """See `ports.FeedbackStore.latest`."""
+        return await self._store.latest(tenant=tenant, limit=limit, before=before, corrected=corrected)
+
+    async def forget(self, tenant: str, user_id: str | None) -> int:
+        """See `ports.FeedbackStore.forget`."""
+        return await self._store.forget(tenant, user_id)
+
+    async def prune(self, max_rows: int) -> int:
+        """See `ports.FeedbackStore.prune`."""
+        return await self._store.prune(max_rows)

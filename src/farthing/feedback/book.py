@@ -18,7 +18,7 @@ import msgspec
 
 from farthing.errors import FarthingError, NotFound
 from farthing.feedback.sealing import FeedbackSealing
-from farthing.ports import CacheControl, FeedbackStore, RequestRecords
+from farthing.ports import CacheControl, FeedbackStore, Personal, RequestRecords
 from farthing.settings import FeedbackSettings
 from farthing.types import CacheScope, Feedback, Json, LedgerEntry, Principal, Source, new_id, time_of, utc_now
 
@@ -52,13 +52,18 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FeedbackBook:
-    """`scrub` takes out of a text what must not be kept. `good`, `bad` and `corrected` count what was new."""
+    """`scrub` takes out of a text what must not be kept. `good`, `bad` and `corrected` count what was new.
+
+    `edge` holds what was computed ahead for users. The ledger does not say to which action an answer from there was: all of its user's
+    go, and are computed anew.
+    """
 
     def __init__(
         self,
         store: FeedbackStore,
         records: RequestRecords,
         caches: CacheControl,
+        edge: Personal,
         hear: Hear,
         sealing: FeedbackSealing,
         scrub: Scrub,
@@ -69,6 +74,7 @@ class FeedbackBook:
         self._store = store
         self._records = records
         self._caches = caches
+        self._edge = edge
         self._hear = hear
         self._sealing = sealing
         self._scrub = scrub
@@ -148,6 +154,9 @@ class FeedbackBook:
             return {**about, **await self._judge(entry, said, until)}
         if entry.source in {Source.EXACT, Source.MODEL} and said.score < _MIDDLE and entry.answer_key is not None:
             await self._caches.flush(entry.tenant, CacheScope(answer_key=bytes.fromhex(entry.answer_key)))
+            return {**about, "consequence": "dead"}
+        if entry.source == Source.EDGE and said.score < _MIDDLE and entry.user_id:
+            await self._edge.forget(entry.tenant, entry.user_id)
             return {**about, "consequence": "dead"}
         return about
 

@@ -7,10 +7,11 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from farthing.errors import FarthingError, InvalidRequest
-from farthing.ports import EdgeStore, ForesightLog
+from farthing.ports import ForesightLog
 from farthing.settings import ForesightSettings
 from farthing.types import ActionCounts, Click, Foreseen, utc_now
 
@@ -24,16 +25,14 @@ _WEEK = timedelta(days=7)
 class ClickBook:
     """`pending` counts what PostgreSQL does not have yet, `dropped` what found no room."""
 
-    def __init__(
-        self, log: ForesightLog, store: EdgeStore, settings: ForesightSettings, *, clock: Callable[[], datetime] = utc_now
-    ) -> None:
+    def __init__(self, log: ForesightLog, settings: ForesightSettings, *, clock: Callable[[], datetime] = utc_now) -> None:
         self._log = log
-        self._store = store
         self._settings = settings
         self._clock = clock
         self._foreseen: list[Foreseen] = []
         self._clicks: list[Click] = []
         self._learned: OrderedDict[str, tuple[float, list[ActionCounts]]] = OrderedDict()
+        self._at_once = asyncio.Event()
         self.dropped = 0
 
     @property
@@ -42,9 +41,10 @@ class ClickBook:
         return len(self._foreseen) + len(self._clicks)
 
     def computed(self, foreseen: Foreseen) -> None:
-        """An answer was computed ahead."""
+        """An answer was computed ahead. Written at once: a click on it, in whatever process, must find it there to be counted for it."""
         if self._room():
             self._foreseen.append(foreseen)
+            self._at_once.set()
 
     def clicked(self, click: Click) -> None:
         """Somebody asked for an action."""
@@ -72,11 +72,15 @@ class ClickBook:
     async def run(self) -> None:
         """Write what there is now and then, until cancelled. While the store is away it waits."""
         while True:
-            await asyncio.sleep(self._settings.flush_interval_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.flush_interval_s):
+                    await self._at_once.wait()
+            self._at_once.clear()
             try:
                 await self.drain()
             except FarthingError as error:
                 _log.debug("clicks are not counted yet: %s", error)
+                await asyncio.sleep(self._settings.flush_interval_s)
 
     async def drain(self) -> None:
         """Write all that there is, at once. Raises the store's errors, and keeps what was not written."""
@@ -90,13 +94,11 @@ class ClickBook:
             del self._foreseen[: len(foreseen)], self._clicks[: len(clicks)]
 
     async def settle(self) -> None:
-        """Count which answers nobody has read, and drop what is dead, now and then, until cancelled."""
+        """Count which answers nobody has read, now and then, until cancelled."""
         while True:
             await asyncio.sleep(self._settings.settle_interval_s)
             try:
                 await self._log.settle()
-                await self._store.prune(self._settings.max_rows)
-                await self._log.prune((self._clock() - self._settings.keep_weeks * _WEEK).date())
             except FarthingError as error:
                 _log.debug("answers are not settled: %s", error)
 

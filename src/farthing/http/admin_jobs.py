@@ -60,9 +60,8 @@ class JobDoors:
         limit, state = limit_of(query, usual=_USUAL, most=_MOST), _one_of(query.get("state"), get_args(ItemState))
         after = _position(query.get("after"))
         run = await self._found(request)
-        found = await self._jobs.results(run.id, state=state, limit=limit + 1, after=after)
-        more = len(found) > limit
-        page = found[:limit]
+        page = await self._jobs.results(run.id, state=state, limit=limit, after=after)
+        more = bool(page) and bool(await self._jobs.results(run.id, state=state, limit=1, after=page[-1].position))
         following = str(page[-1].position) if more else None
         return json_response({"object": "list", "run": run.id, "data": page, "has_more": more, "next": following})
 

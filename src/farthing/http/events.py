@@ -44,16 +44,16 @@ class EventDoor:
         self._settings = settings
         self._body_timeout_s = server.body_timeout_s
         self._clock = clock
-        self._under_way = 0
+        self.under_way = 0
         self.taken = 0
         self.known = 0
         self.refused = 0
 
     async def post(self, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /v1/events. Raises what `_publish` raises."""
-        if self._under_way >= self._settings.max_posts:
-            raise Overloaded(f"this worker takes in {self._under_way} batches of events (setting events.door.max_posts)", retry_after_s=1.0)
-        self._under_way += 1
+        if self.under_way >= self._settings.max_posts:
+            raise Overloaded(f"this worker takes in {self.under_way} batches of events (setting events.door.max_posts)", retry_after_s=1.0)
+        self.under_way += 1
         try:
             most = self._settings.max_batch_bytes
             body = await read_body(scope, receive, most=most, timeout_s=self._body_timeout_s, setting="events.door.max_batch_bytes")
@@ -67,7 +67,7 @@ class EventDoor:
 
             answer = await self._limit(request, taking)
         finally:
-            self._under_way -= 1
+            self.under_way -= 1
         headers: Headers = [*id_headers(request.id), *quota_headers(request)]
         await send_whole(scope, send, status, headers, answer.body or b"")
 

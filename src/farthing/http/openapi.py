@@ -10,12 +10,14 @@ import msgspec
 from farthing import __version__
 from farthing.http.admin_budgets import NewBudget
 from farthing.http.admin_cache import Explain, Flush, Opinion
+from farthing.http.admin_events import Replay
 from farthing.http.admin_keys import NewKey
 from farthing.http.admin_modes import NewMode, NewPin
 from farthing.http.admin_retention import NewRetention
 from farthing.http.admin_route import ExplainRoute
 from farthing.http.admin_routers import NewVersion, Promote, RouterOpinion
 from farthing.http.asgi import Receive, Scope, Send, send_whole
+from farthing.http.feedback import FeedbackBody
 from farthing.http.generate_types import GenerateBody
 from farthing.http.memory import EditMemory
 from farthing.http.messages_types import CountBody, MessagesBody
@@ -52,6 +54,21 @@ _ANTHROPIC_ERROR: Json = {
         "request_id": {"type": "string"},
     },
 }
+_FEEDBACK = ["tenant", "since", "corrected", "limit", "before"]
+_TEXT: Json = {"type": "string", "minLength": 1}
+_MAYBE: Json = {"anyOf": [_TEXT, {"type": "null"}]}
+_CLOUD_EVENT: Json = {
+    "type": "object",
+    "required": ["specversion", "id", "source", "type"],
+    "properties": {
+        "specversion": {"const": "1.0"},
+        **dict.fromkeys(("id", "source", "type"), _TEXT),
+        **dict.fromkeys(("subject", "user", "time", "tenant", "datacontenttype", "dataschema", "data_base64"), _MAYBE),
+        "data": {},
+    },
+}
+_CLOUD_EVENTS: Json = {"anyOf": [_CLOUD_EVENT, {"type": "array", "minItems": 1, "items": {}}]}
+"""A batch is taken as far as its events are right: of each of them, the schema says nothing."""
 _ERRORS = {
     "400": "The request is wrong; the error says where.",
     "401": "No valid key.",
@@ -75,7 +92,7 @@ def document() -> bytes:
     """The encoded document."""
     spending = [ChatBody, EmbeddingsBody, ResponsesBody, CompletionBody, MessagesBody, CountBody, GenerateBody]
     changes = [NewKey, NewBudget, NewRetention, NewMode, NewPin, NewVersion, Promote]
-    bodies = [*spending, *changes, Flush, Explain, ExplainRoute, Opinion, RouterOpinion, EditMemory, Extras]
+    bodies = [*spending, *changes, Flush, Explain, ExplainRoute, Opinion, RouterOpinion, EditMemory, FeedbackBody, Replay, Extras]
     _, components = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
     for name in (body.__name__ for body in spending):
         components[name]["properties"]["farthing"] = {"anyOf": [{"$ref": "#/components/schemas/Extras"}, {"type": "null"}]}
@@ -98,6 +115,8 @@ def document() -> bytes:
             "delete": _operation("Forget a user everywhere", path="user"),
         },
         "/api/v1/generate": {"post": _operation("Generate a text", "GenerateBody", content=chat)},
+        "/v1/events": {"post": _operation("Tell what happened", "CloudEvents", status="202")},
+        "/v1/feedback": {"post": _operation("Say how good an answer was", "FeedbackBody")},
         "/edge/{action}": {"get": _operation("Answer a click", path="action", query=["user"], content=_CLICK)},
         "/v1/models": {"get": _operation("List models")},
         "/v1/models/{id}": {"get": _operation("Retrieve a model", path="id")},
@@ -132,6 +151,12 @@ def document() -> bytes:
         "/admin/v1/route/explain": {"post": _operation("Explain which model a request would go to", "ExplainRoute")},
         "/admin/v1/requests": {"get": _operation("List requests", query=["tenant", "user", "since", "until", "limit"])},
         "/admin/v1/requests/{id}": {"get": _operation("Show a request and its texts", path="id")},
+        "/admin/v1/events": {"get": _operation("List events", query=["tenant", "after", "limit"])},
+        "/admin/v1/events/dead": {"get": _operation("List events that could not be handled", query=["tenant", "handler", "limit"])},
+        "/admin/v1/events/backlog": {"get": _operation("How far behind the handlers are")},
+        "/admin/v1/events/replay": {"post": _operation("Deliver dead letters again", "Replay")},
+        "/admin/v1/feedback": {"get": _operation("List feedback", query=_FEEDBACK)},
+        "/admin/v1/feedback/export": {"get": _operation("Export feedback for training", query=_FEEDBACK)},
         "/admin/v1/routers": {"get": _operation("List trained routers")},
         "/admin/v1/routers/verdicts": {"post": _operation("Say how good the answer to a routed request was", "RouterOpinion")},
         "/admin/v1/routers/{name}/versions": {
@@ -161,7 +186,7 @@ def document() -> bytes:
             "security": [{"key": []}],
             "paths": paths,
             "components": {
-                "schemas": {**components, "Error": _ERROR, "AnthropicError": _ANTHROPIC_ERROR},
+                "schemas": {**components, "CloudEvents": _CLOUD_EVENTS, "Error": _ERROR, "AnthropicError": _ANTHROPIC_ERROR},
                 "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
             },
         }

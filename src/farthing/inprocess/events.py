@@ -108,7 +108,7 @@ class InProcessEvents:
 
     async def done(self, deliveries: Sequence[Delivery]) -> int:
         """See `ports.EventBus.done`."""
-        return sum(self._lanes[one.handler].through(one) for one in deliveries)
+        return sum(self._lanes[one.handler].through(one, self._clock()) for one in deliveries)
 
     async def failed(self, delivery: Delivery, error: str, retry_at: datetime | None) -> None:
         """See `ports.EventBus.failed`."""
@@ -117,7 +117,7 @@ class InProcessEvents:
             lanes.again(delivery, retry_at)
         elif len(delivery.events) > 1:
             lanes.part(delivery, self._clock())
-        elif lanes.through(delivery):
+        elif lanes.through(delivery, self._clock()):
             letter = DeadLetter(
                 id=new_id(),
                 handler=delivery.handler,
@@ -165,7 +165,7 @@ class InProcessEvents:
             return event.tenant == tenant and user_id in {None, event.user}
 
         for lanes in self._lanes.values():
-            lanes.forget(theirs)
+            lanes.forget(theirs, self._clock())
         self._dead = {number: letter for number, letter in self._dead.items() if not theirs(letter.event)}
         return self._drop([event for event in self._events.values() if theirs(event)])
 

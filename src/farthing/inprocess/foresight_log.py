@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, timedelta
 from uuid import UUID
 
+import msgspec
+
 from farthing.inprocess.states import InProcessStates
+from farthing.ports import LATE_CLICKS
 from farthing.types import ActionCounts, Click, Foreseen, WasteReport, time_of, utc_now
 
 _WEEK = timedelta(days=7)
@@ -38,14 +41,17 @@ class InProcessForesightLog:
             if not self._erased(click.tenant, click.user, click.at):
                 self._click(click)
         for one in new:
-            self._end(
-                place
-                for place, old in self._foreseen.items()
-                if (old.tenant, old.user, old.action) == (one.tenant, one.user, one.action) and old.made_at < one.made_at
-            )
+            self._replace(one)
         for place in list(self._foreseen)[: max(len(self._foreseen) - self._max_rows, 0)]:
             del self._foreseen[place]
             self._read.discard(place)
+
+    def _replace(self, new: Foreseen) -> None:
+        now = self._clock()
+        for place, old in self._foreseen.items():
+            same = (old.tenant, old.user, old.action) == (new.tenant, new.user, new.action)
+            if same and old.made_at < new.made_at and old.expires_at > now:
+                self._foreseen[place] = msgspec.structs.replace(old, expires_at=now)
 
     def _click(self, click: Click) -> None:
         place = None if click.request_id is None else (click.tenant, click.request_id)
@@ -58,8 +64,8 @@ class InProcessForesightLog:
 
     async def settle(self) -> int:
         """See `ports.ForesightLog.settle`."""
-        now = self._clock()
-        return self._end(place for place, one in self._foreseen.items() if one.expires_at <= now)
+        ended = self._clock() - LATE_CLICKS
+        return self._end(place for place, one in self._foreseen.items() if one.expires_at <= ended)
 
     def _end(self, places: Iterable[tuple[str, UUID]]) -> int:
         gone = list(places)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from itertools import accumulate
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from farthing.inprocess.stores import InProcessChanges
 from farthing.ports import Held
 from farthing.types import (
     GIVEN_UP_AFTER,
+    MOST_PAGE_BYTES,
     Ending,
     Item,
     ItemResult,
@@ -238,8 +240,10 @@ class InProcessJobs:
         found = self._runs.get(run)
         entries = [] if found is None else [one for one in found.entries.values() if one.position > after]
         chosen = [one for one in entries if state is None or one.state == state][:limit]
+        sizes = [0, *accumulate(len(msgspec.json.encode(one.result)) for one in chosen)]
         fields = ItemResult.__struct_fields__
-        return [ItemResult(**{name: getattr(one, name) for name in fields}) for one in chosen]
+        page = [one for one, before in zip(chosen, sizes, strict=False) if before < MOST_PAGE_BYTES]
+        return [ItemResult(**{name: getattr(one, name) for name in fields}) for one in page]
 
     async def schedule(self, name: str, expression: str, first: datetime) -> datetime:
         """See `ports.JobStore.schedule`."""

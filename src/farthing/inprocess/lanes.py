@@ -103,15 +103,15 @@ class Lanes:
         lane = self._lanes.get((delivery.tenant, delivery.lane))
         return lane if lane is not None and lane.held == delivery.token else None
 
-    def through(self, delivery: Delivery) -> bool:
+    def through(self, delivery: Delivery, now: datetime) -> bool:
         """Its events are handled, or dead. False when the lease was lost."""
         lane = self._held(delivery)
         if lane is None:
             return False
-        self._drop(lane, {event.position for event in delivery.events})
+        self._drop(lane, {event.position for event in delivery.events}, now)
         return True
 
-    def _drop(self, lane: _Lane, positions: Collection[int]) -> None:
+    def _drop(self, lane: _Lane, positions: Collection[int], now: datetime) -> None:
         before = len(lane.waiting)
         first = next((place for place, one in enumerate(lane.waiting) if one.position not in positions), before)
         del lane.waiting[:first]
@@ -120,7 +120,7 @@ class Lanes:
         self.waiting -= before - len(lane.waiting)
         lane.held, lane.tried, lane.upto = None, 0, None
         if lane.waiting:
-            self._schedule(lane, lane.waiting[0].due)
+            self._schedule(lane, max(lane.waiting[0].due, now))  # after those that wait already
         else:
             lane.entry = 0
             del self._lanes[lane.tenant, lane.name]
@@ -145,12 +145,12 @@ class Lanes:
         self._schedule(lane, at)
         return True
 
-    def forget(self, of: Callable[[Event], bool]) -> None:
+    def forget(self, of: Callable[[Event], bool], now: datetime) -> None:
         """Drop the events that are so. Who is at them has lost his lease."""
         for lane in list(self._lanes.values()):
             gone = {one.position for one in lane.waiting if (event := self._find(one.position)) is None or of(event)}
             if gone:
-                self._drop(lane, gone)
+                self._drop(lane, gone, now)
 
     def positions(self) -> set[int]:
         """Of all that waits."""

@@ -82,7 +82,7 @@ class Engine:
                 begun = 0
             if not begun:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(self._settings.poll_s * (1 + self._dice()) / 2):
+                    async with asyncio.timeout(self._settings.poll_s * (0.75 + self._dice() / 2)):
                         await self._stir.wait()
         await asyncio.Event().wait()
 

@@ -55,7 +55,10 @@ def check(run: NewRun) -> None:
 
 def check_item(item: NewItem) -> int:
     """Its size in bytes. Raises `InvalidRequest`."""
-    size = len(msgspec.json.encode(item.payload))
+    try:
+        size = len(msgspec.json.encode(item.payload))
+    except (TypeError, ValueError, OverflowError) as error:  # UnicodeEncodeError among them
+        raise InvalidRequest(f"the payload of {item.key[:64]!r} is not JSON: {error}", param="payload") from None
     if not item.key or "\0" in item.key or len(item.key.encode(errors="replace")) > MOST_KEY_BYTES:
         raise InvalidRequest(f"the key of an item must have 1 to {MOST_KEY_BYTES} bytes, and no NUL: {item.key[:64]!r}", param="key")
     if size > MOST_PAYLOAD_BYTES:

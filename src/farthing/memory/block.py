@@ -7,9 +7,8 @@ go, the characters that marks are made of are replaced by others that look alike
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from farthing.memory.windows import likeness
 from farthing.pipeline.tokens import count_text
@@ -28,8 +27,8 @@ _FACTS: Final = "Facts:"
 _TURNS: Final = "Earlier turns that may matter:"
 _LONGEST_FACT: Final = 400
 _LONGEST_LINE: Final = 2000
-_SPACE: Final = re.compile(r"\s+")
-_MARKS: Final = str.maketrans({"<": "‹", ">": "›", "`": "'", "\u2028": " ", "\u2029": " "})  # noqa: RUF001 - that they look alike is meant
+_ODD: Final = ("<", ">", "\uff1c", "\uff1e", "`", "  ")
+_MARKS: Final = str.maketrans({"<": "‹", ">": "›", "\uff1c": "‹", "\uff1e": "›", "`": "'", "\u2028": " ", "\u2029": " "})  # noqa: RUF001 - that they look alike is meant
 _SURE: Final = 0.5
 """What a point of confidence weighs against likeness to the question."""
 
@@ -48,8 +47,11 @@ def block(facts: Sequence[str], turns: Sequence[str]) -> str | None:
 
 def quoted(text: str, longest: int = _LONGEST_LINE) -> str:
     """A text as one line that cannot be taken for anything else."""
-    flat = _SPACE.sub(" ", text[: 4 * longest].translate(_MARKS))
-    clean = (flat if flat.isprintable() else "".join(one for one in flat if one.isprintable())).strip()
+    clean = text[: 4 * longest]
+    if not clean.isprintable() or any(odd in clean for odd in _ODD):  # most texts are plain
+        clean = " ".join(clean.translate(_MARKS).split())
+        clean = clean if clean.isprintable() else "".join(one for one in clean if one.isprintable())
+    clean = clean.strip()
     return clean if len(clean) <= longest else f"{clean[: longest - 1]}…"
 
 
@@ -63,32 +65,45 @@ def said(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
-def choose(facts: Sequence[Fact], scores: Sequence[float] | Scores | None, max_tokens: int) -> list[Fact]:
-    """The facts that fit, the best first where there is not room for all, in an order that hangs on nothing but the facts.
+class Line(NamedTuple):
+    """A fact, and how it stands in the prompt."""
 
-    So the same profile makes the same prompt, and the caches know it again. `scores` is how like the question each is; None: all fit.
-    """
-    ranked = range(len(facts)) if scores is None else sorted(range(len(facts)), key=lambda at: -(scores[at] + _SURE * facts[at].confidence))
-    room = max_tokens
-    chosen: list[Fact] = []
-    for at in ranked:
-        size = count_text(fact_line(facts[at]) + "\n")
-        if size <= room:
-            room -= size
-            chosen.append(facts[at])
-    return sorted(chosen, key=lambda fact: (fact.key, fact.valid_from, fact.id))
+    fact: Fact
+    text: str
+
+    @property
+    def tokens(self) -> int:
+        """What it takes of the budget."""
+        return count_text(self.text + "\n")
 
 
-def fits(facts: Sequence[Fact], max_tokens: int) -> bool:
+def lines_of(facts: Sequence[Fact]) -> list[Line]:
+    """In an order that hangs on nothing but the facts: the same profile makes the same prompt, and the caches know it again."""
+    return [Line(fact, fact_line(fact)) for fact in sorted(facts, key=lambda fact: (fact.key, fact.valid_from, fact.id))]
+
+
+def fit(lines: Sequence[Line], max_tokens: int) -> bool:
     """Whether all of them can be put in."""
-    return sum(count_text(fact_line(fact) + "\n") for fact in facts) <= max_tokens
+    return sum(line.tokens for line in lines) <= max_tokens
 
 
-def like_the_question(facts: Sequence[Fact], vectors: Sequence[bytes | None], question: str, vector: bytes | None) -> Scores:
+def choose(lines: Sequence[Line], scores: Sequence[float] | Scores, max_tokens: int) -> list[Line]:
+    """The lines that fit, the best first, in their order. `scores` is how like the question each is; the surer ones are preferred."""
+    room = max_tokens
+    chosen: list[int] = []
+    for at in sorted(range(len(lines)), key=lambda at: -(scores[at] + _SURE * lines[at].fact.confidence)):
+        if (size := lines[at].tokens) <= room:
+            room -= size
+            chosen.append(at)
+    return [lines[at] for at in sorted(chosen)]
+
+
+def like_the_question(lines: Sequence[Line], vectors: Sequence[bytes | None], question: str, vector: bytes | None) -> Scores:
     """How much each fact may have to say about a question."""
-    return likeness([text_of_fact(fact) for fact in facts], vectors, question, vector)
+    return likeness([line.text for line in lines], vectors, question, vector)
 
 
-def text_of_fact(fact: Fact) -> str:
+def text_of_fact(line: Line) -> str:
     """What of a fact is embedded."""
-    return quoted(f"{fact.key.replace('_', ' ').replace('.', ' ')}: {said(fact.value)}", _LONGEST_FACT)
+    key, _, value = line.text.removeprefix("- ").partition(": ")
+    return f"{key.replace('_', ' ').replace('.', ' ')}: {value}"

@@ -10,16 +10,7 @@ import re
 import unicodedata
 from typing import Final
 
-from farthing.memory.grounding import words
-
-DENIED_WORDS: Final = words(
-    "role roles admin administrator permission permissions privilege privileges access accesses right rights scope scopes entitlement "
-    "entitlements tier quota limit limits price prices pricing discount discounts refund refunds credit credits balance budget paid "
-    "verified trusted trust authorized authorised authenticated approved password passwords secret secrets token tokens credential "
-    "credentials apikey pin instruction instructions prompt system policy policies rule rules command commands sudo root superuser "
-    "tenant tenants"
-)
-"""No key with one of these words in it is learnt from what a user says."""
+from farthing.settings import DENIED_WORDS
 
 _USERS: Final = r"(?:users?|customers?|people|persons?|tenants?|accounts?|members?|clients?|(?:be)?nutzer|kunden|konten)"
 _OTHERS: Final = re.compile(
@@ -68,6 +59,13 @@ _PRIVILEGES: Final = re.compile(
 _NAMED_USER: Final = re.compile(
     r"\b(?:user|customer|tenant|account)(?:[\s_-]?id)?\s?[:=#]?\s?[\"']?([A-Za-z0-9_.@\-]{1,64})", re.IGNORECASE
 )
+_ONES_OWN: Final = re.compile(
+    r"\b(?:i|i['\u2019](?:m|ve|d|ll)|im|me|my|mine|myself|we|we['\u2019](?:re|ve|d|ll)|us|our|ours|ich|mir|mich|mein\w{0,2}|wir|uns\w{0,4}|"
+    r"je|j['\u2019]|moi|mon|ma|mes|nous|notre|nos|yo|mi|mis|me|nosotros|nuestr[oa]s?|io|mio|mia|miei|eu|meu|minha|ik|mijn|wij|ons|onze)\b"
+    "|[\u79c1\u50d5\u4ffa\u6211\u54b1\ub098\ub0b4\uc800\uc81c]|\\b(?:\u044f|\u043c\u043d\u0435|\u043c\u0435\u043d\u044f|\u043c\u043e\\w{1,3}|\u043c\u044b|\u043d\u0430\u0441)\\b",
+    re.IGNORECASE,
+)
+"""Words for oneself, in some languages."""
 _SENTENCES: Final = re.compile(r"(?<=[.!?;\n])\s+|\n+")
 _SPACE: Final = re.compile(r"[^\S\n]+")
 
@@ -104,6 +102,13 @@ def denied(key: str, more: frozenset[str]) -> bool:
     """Whether a key is one that a user's words say nothing about."""
     parts = set(key.split("_"))
     return bool(parts & DENIED_WORDS or parts & more or key in more)
+
+
+def without_questions(text: str) -> str:
+    """A text without the questions that do not speak of who asks: an answer is wanted, and nothing is told."""
+    sentences = [sentence for sentence in _SENTENCES.split(text) if sentence.strip()]
+    kept = [sentence for sentence in sentences if not sentence.rstrip().endswith("?") or _ONES_OWN.search(sentence)]
+    return "\n".join(kept) if "\n" in text else " ".join(kept)
 
 
 def without_claims(text: str) -> tuple[str, int]:

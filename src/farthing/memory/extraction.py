@@ -13,7 +13,7 @@ import msgspec
 from farthing.errors import Unavailable
 from farthing.memory.prompt import Prompt
 from farthing.memory.reading import Reading
-from farthing.memory.rules import FactRules
+from farthing.memory.rules import FactRules, learnable
 from farthing.memory.validation import Said, Validation, items_of
 from farthing.pipeline.message import text_of
 from farthing.ports import FactStore, ReadingStore
@@ -26,8 +26,8 @@ TIER: Final = "memory"
 _NOBODYS_KEY: Final = UUID(int=1)
 """No key asked for it: it is spent by the tenant, for a user."""
 _MICROUSD: Final = 1_000_000
-_BY_BUDGET: Final = "budget"
-"""The route of an answer that a free model gave because a budget is spent."""
+BY_BUDGET: Final = "budget"
+"""The route of an answer that is none of the model: a budget is spent, and nobody or a free model has answered."""
 
 Ask = Callable[[Request, float], Awaitable[Answer | None]]
 """Sends a question of our own and waits for the answer, at most so many seconds; None when there was none."""
@@ -37,7 +37,7 @@ Worth = Callable[[str, Json], int]
 
 
 class Counts(msgspec.Struct):
-    """What was done. `unread`: events that were left unread, because their user's or tenant's budget for the day is spent."""
+    """What was done. `unread`: questions that were left out because a budget is spent; their events stay unread."""
 
     asked: int = 0
     learnt: int = 0
@@ -91,6 +91,7 @@ class Extractor:
         and read before stays so, and is not paid for again.
         """
         tenant, user = events[0].tenant, events[0].user
+        events = learnable(events, self._clock())
         wanted = [event for event in events if self.read.wants(event) and not self._rules.take(event)]
         if user is None or not wanted:
             return
@@ -126,7 +127,10 @@ class Extractor:
             self.counts.unread += 1
             return []
         answer = await self._answer(body, tenant, user, day, kept)
-        return [] if answer.route == _BY_BUDGET else items_of(_said(answer))
+        if answer.route == BY_BUDGET:
+            self.counts.unread += 1
+            return []
+        return items_of(_said(answer))
 
     async def _answer(self, body: Json, tenant: str, user: str, day: date, kept: int) -> Answer:
         spent = kept  # of what is broken off, nobody knows

@@ -14,6 +14,7 @@ from farthing.settings.memory_rules import Scalar
 from farthing.types import Event
 
 _PLACE: Final = re.compile(r"\{([^{}]*)\}")
+_LARGEST: Final = 2**63
 _LONGEST_PART: Final = 500
 """Of a value that is put into a text; a longer one cannot be part of a fact anyway."""
 
@@ -33,9 +34,13 @@ def value_at(event: Event, path: str) -> Any:
 
 
 def scalar_at(event: Event, path: str) -> Scalar | None:
-    """The text, number or boolean at a path; None for anything else."""
+    """The text, number or boolean at a path; None for anything else, and for integers that no fact could hold."""
     found = value_at(event, path)
-    return found if isinstance(found, str | bool | int | float) else None
+    if isinstance(found, str):
+        return found.encode("utf-8", "replace").decode()
+    if isinstance(found, int) and abs(found) > _LARGEST:
+        return None
+    return found if isinstance(found, bool | int | float) else None
 
 
 def filled(template: Scalar, event: Event) -> Scalar | None:

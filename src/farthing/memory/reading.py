@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, Final
 
-import msgspec
-
-from farthing.memory.claims import plain, without_claims
+from farthing.memory.claims import plain, without_claims, without_questions
 from farthing.memory.scrubbing import Scrubber
 from farthing.memory.validation import Said
 from farthing.settings import MemorySettings
@@ -47,7 +46,7 @@ class Reading:
     def __call__(self, event: Event) -> Said | None:
         """What is shown; None when there is nothing of the user's in it."""
         text = _shortened(_INJECTED.sub(" ", _words(event)), self._most)
-        text, removed = without_claims(plain(text))
+        text, removed = without_claims(without_questions(plain(text)))
         self.removed += removed
         text = self._scrub(text).text.strip()
         return Said(event=event, text=text) if text else None
@@ -68,7 +67,7 @@ def _words(event: Event) -> str:
         if event.type == CHAT_TURN:
             return ""
     kept = _users_part(data, _DEEPEST)
-    return msgspec.json.encode(kept).decode() if kept else ""
+    return json.dumps(kept, ensure_ascii=False, separators=(",", ":")) if kept else ""  # takes half surrogate pairs, too
 
 
 def _is_users(data: dict[str, Any]) -> bool:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Coroutine, Sequence
-from functools import partial
 from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
 
 from farthing.errors import FarthingError, InvalidRequest
-from farthing.memory.block import block, choose, fact_line, fits, like_the_question, quoted, text_of_fact
-from farthing.memory.conversations import Conversations, Spoken
+from farthing.memory.block import Line, block, choose, fit, like_the_question, lines_of, quoted, text_of_fact
+from farthing.memory.conversations import Conversations, Spoken, line_of
 from farthing.memory.injection import kept_history, put, recent
 from farthing.memory.keeping import Keeper, Under
 from farthing.memory.vectors import Vectors
@@ -76,14 +75,12 @@ class Recall:
         older = [one for one in _together(history, earlier) if one.turn.id not in shown and one.turn.id != under.retried]
         if not ours:
             older = _unsaid(older, request)
-        vector = await self._vector(wanted, facts, older)
-        chosen = self._chosen(facts, wanted, vector)
-        windows = await self._windows(older, wanted, vector)
+        lines, windows = await self._chosen(lines_of(facts), older, wanted)
         if self._settings.replace_history and wanted.mode != "off":
             kept_history(request, turns=self._settings.recent_turns, max_tokens=self._settings.max_recent_tokens)
-        remembered = block([fact_line(fact) for fact in chosen], windows)
+        remembered = block([line.text for line in lines], windows)
         put(request, remembered, latest)
-        self._note(request, wanted, _trace(chosen, windows, latest, looked))
+        self._note(request, wanted, _trace([line.fact for line in lines], windows, latest, looked))
         self.came["away" if looked.away else "empty" if remembered is None and not latest else "found"] += 1
         return under
 
@@ -112,24 +109,22 @@ class Recall:
         turns = self._conversations.of(wanted.tenant, wanted.user, wanted.conversation, limit=self._settings.max_turns_read)
         return await looked.at("conversation", turns, self._settings.conversation_timeout_s) or []
 
-    async def _vector(self, wanted: Wanted, facts: Sequence[Fact], older: Sequence[Spoken]) -> bytes | None:
-        """The question's, where there is something to choose from."""
-        if not wanted.question.strip() or (not older and fits(facts, self._settings.max_fact_tokens)):
-            return None
-        return await self._vectors.of(f"user: {' '.join(wanted.question.split())}")
+    async def _chosen(self, lines: list[Line], older: Sequence[Spoken], wanted: Wanted) -> tuple[list[Line], list[str]]:
+        """The lines of facts and of earlier turns. Where there is much to choose from, in a thread: that is some milliseconds of work."""
+        all_fit = fit(lines, self._settings.max_fact_tokens)
+        if all_fit and not older:
+            return lines, []
+        question = wanted.question
+        vector = await self._vectors.of(line_of("user", question)) if question.strip() else None
+        vectors = [] if all_fit else self._vectors.known([text_of_fact(line) for line in lines])
 
-    def _chosen(self, facts: Sequence[Fact], wanted: Wanted, vector: bytes | None) -> list[Fact]:
-        most = self._settings.max_fact_tokens
-        if fits(facts, most):
-            return choose(facts, None, most)
-        vectors = self._vectors.known([text_of_fact(fact) for fact in facts])
-        return choose(facts, like_the_question(facts, vectors, wanted.question, vector), most)
+        def choosing() -> tuple[list[Line], list[str]]:
+            best_lines = lines
+            if not all_fit:
+                best_lines = choose(lines, like_the_question(lines, vectors, question, vector), self._settings.max_fact_tokens)
+            return best_lines, _windows(older, question, vector, self._settings.max_window_tokens)
 
-    async def _windows(self, older: Sequence[Spoken], wanted: Wanted, vector: bytes | None) -> list[str]:
-        """The lines of the earlier turns that may matter. In a thread: hundreds of turns are some milliseconds of work."""
-        if not older or not wanted.question.strip():
-            return []
-        return await asyncio.to_thread(partial(_lines, older, wanted.question, vector, self._settings.max_window_tokens))
+        return await asyncio.to_thread(choosing)
 
     def _note(self, request: Request, wanted: Wanted, trace: str) -> None:
         request.recalled = trace
@@ -165,7 +160,9 @@ def _unsaid(turns: Sequence[Spoken], request: Request) -> list[Spoken]:
     return [one for one in turns if one.text not in there]
 
 
-def _lines(older: Sequence[Spoken], question: str, vector: bytes | None, max_tokens: int) -> list[str]:
+def _windows(older: Sequence[Spoken], question: str, vector: bytes | None, max_tokens: int) -> list[str]:
+    if not question.strip():
+        return []
     turns = [
         Said(speaker=one.turn.role, text=quoted(one.text), session=one.turn.at.date().isoformat(), vector=one.turn.vector) for one in older
     ]

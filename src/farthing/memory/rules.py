@@ -22,6 +22,7 @@ from farthing.types import Event, NewFact, Sighting, event_name, utc_now
 
 _LONGEST_TEXT = 2000
 """Of a value that a pattern is looked for in."""
+_ERASURES_KEPT = timedelta(days=7)
 _MOST_LEARNT = 100
 """Facts that a store is given at once."""
 
@@ -33,9 +34,12 @@ class Condition:
         self._among = None if settings.is_ is None else {_typed(value) for value in settings.is_}
         self._min, self._max = settings.min, settings.max
         self._pattern = LinearPattern(settings.matches) if settings.matches is not None else None
+        self._present = settings.present
 
     def holds(self, value: Scalar | None) -> bool:
-        """Whether it is. A value that is not there is not."""
+        """Whether it is. A value that is not there is not, unless that is what it must be like."""
+        if not self._present:
+            return value is None
         if value is None or (self._among is not None and _typed(value) not in self._among):
             return False
         bounded = self._min is not None or self._max is not None
@@ -78,6 +82,11 @@ def window(times: Sequence[datetime], mine: int, count: int, within_s: float) ->
     return None
 
 
+def learnable(events: Sequence[Event], now: datetime) -> list[Event]:
+    """Those that facts may still be learnt of: whether a user was forgotten since is remembered for a week."""
+    return [event for event in events if event.received_at > now - _ERASURES_KEPT]
+
+
 class FactRules:
     """All rules. `fired` counts the facts that they made; `dropped` says, by reason, what became none."""
 
@@ -110,6 +119,7 @@ class FactRules:
     async def observe(self, events: Sequence[Event]) -> None:
         """Learn what there is to learn of events of one user. See `events.handler.Handle`. Raises the stores' errors."""
         learnt: list[NewFact] = []
+        events = learnable(events, self._clock())
         for event in events:
             for rule in self._rules:
                 if event.user is not None and rule.fits(event):

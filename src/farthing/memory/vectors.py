@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -19,7 +20,7 @@ class Vectors:
         self._embedder = embedder
         self._most = most
         self._timeout_s = timeout_s
-        self._known: OrderedDict[str, bytes] = OrderedDict()
+        self._known: OrderedDict[bytes, bytes] = OrderedDict()  # by digest: whoever is forgotten leaves no text here
         self._reading: asyncio.Task[None] | None = None
 
     @property
@@ -43,19 +44,20 @@ class Vectors:
 
     def known(self, texts: Sequence[str]) -> list[bytes | None]:
         """Those that are remembered. The others are read in the background, some at a time, for the next one who asks."""
-        missing = [text for text in dict.fromkeys(texts) if text not in self._known]
+        names = [_name(text) for text in texts]
+        missing = [text for name, text in dict(zip(names, texts, strict=True)).items() if name not in self._known]
         if missing and self._embedder is not None and self._reading is None:
             self._reading = asyncio.get_running_loop().create_task(self._learn(missing[:_MOST_AT_ONCE]))
-        for text in texts:
-            if text in self._known:
-                self._known.move_to_end(text)
-        return [self._known.get(text) for text in texts]
+        for name in names:
+            if name in self._known:
+                self._known.move_to_end(name)
+        return [self._known.get(name) for name in names]
 
     async def _learn(self, texts: Sequence[str]) -> None:
         try:
             for text, vector in zip(texts, await self.read(texts), strict=True):
                 if vector is not None:
-                    self._known[text] = vector
+                    self._known[_name(text)] = vector
             while len(self._known) > self._most:
                 self._known.popitem(last=False)
         except FarthingError:
@@ -68,3 +70,7 @@ class Vectors:
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
+
+
+def _name(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(errors="replace"), digest_size=16).digest()

@@ -4,7 +4,7 @@ from farthing.ports.caching import EVERYTHING, AnswerStore, CacheControl, CacheR
 from farthing.ports.events import EventBus, Publisher
 from farthing.ports.extraction import ReadingStore, SightingStore
 from farthing.ports.feedback import FeedbackStore
-from farthing.ports.foresight import EdgeStore, ForesightLog
+from farthing.ports.foresight import LATE_CLICKS, EdgeStore, ForesightLog
 from farthing.ports.jobs import Held, JobStore
 from farthing.ports.memory import FactStore, Forgetter, Personal, ReceiptStore, TurnStore
 from farthing.ports.models import Call, Embedder, Encoded, Provider, Signer
@@ -17,6 +17,7 @@ from farthing.ports.texts import ResponseStore, RetentionStore
 __all__ = [
     "CHANNELS",
     "EVERYTHING",
+    "LATE_CLICKS",
     "MOST_ARTEFACT_BYTES",
     "AnswerStore",
     "BudgetStore",

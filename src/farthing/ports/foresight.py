@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
-from typing import Protocol
+from datetime import date, timedelta
+from typing import Final, Protocol
 
 from farthing.types import ActionCounts, Click, EdgeAnswer, Foreseen, WasteReport
+
+LATE_CLICKS: Final = timedelta(seconds=5)
+"""So long after an answer ended its clicks may still come to be counted: workers hold them for a moment."""
 
 
 class EdgeStore(Protocol):
@@ -40,11 +43,15 @@ class ForesightLog(Protocol):
     async def add(self, foreseen: Sequence[Foreseen], clicks: Sequence[Click]) -> None:
         """Count answers that were computed, then clicks. Answers that are there already (`request_id`) are skipped.
 
-        A click on an answer whose end was counted already counts as `served`, and no more as read. Those of forgotten users are left out.
+        Answers to the same action of the same user that were there before end now. A click on an answer whose end was counted already
+        counts as `served`, and no more as read. Those of forgotten users are left out.
         """
 
     async def settle(self) -> int:
-        """Count the answers that ended, unread ones as `stale` or `expired`. Returns how many ended. 0 when another worker is at it."""
+        """Count the answers that ended `LATE_CLICKS` ago, unread ones as `stale` or `expired`.
+
+        Returns how many there were; 0 when another worker is at it.
+        """
 
     async def learned(self, tenant: str, actions: Sequence[str], *, half_life_days: float) -> list[ActionCounts]:
         """The counts of a tenant's actions by segment, what happened so many days ago weighing half."""

@@ -65,7 +65,10 @@ class JobStore(Protocol):
         """Runs, newest first, older than the run `before`."""
 
     async def results(self, run: UUID, *, state: ItemState | None = None, limit: int, after: int = -1) -> list[ItemResult]:
-        """Items in the order in which they were added, behind a position. They change while the run is under way."""
+        """At most `limit` items in the order in which they were added, behind a position. They change while the run is under way.
+
+        Fewer where their results are large: as many as begin within `types.MOST_PAGE_BYTES`, so that there is one if there are any.
+        """
 
     async def schedule(self, name: str, expression: str, first: datetime) -> datetime:
         """When a schedule fires next: `first` where it is new, or was by another expression."""

@@ -26,7 +26,7 @@ class PostgresBudgets:
     Changes are told on the channel `budgets`, and to the bus (`append`), in the same transaction.
     """
 
-    def __init__(self, database: Database, *, append: Append = append, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, database: Database, *, append: Append | None = append, clock: Callable[[], datetime] = utc_now) -> None:
         self._database = database
         self._append = append
         self._clock = clock
@@ -41,7 +41,8 @@ class PostgresBudgets:
         """See `ports.BudgetStore.put`."""
         async with self._database.service() as connection:
             written_by = await _put(connection, budget)
-            await self._append(connection, [budget_event(budget, self._clock())])
+            if self._append is not None:
+                await self._append(connection, [budget_event(budget, self._clock())])
         if written_by is not None:
             await self._count_spent(budget, written_by)
 
@@ -67,8 +68,9 @@ class PostgresBudgets:
 
     async def _delete(self, connection: Connection, ids: Sequence[UUID]) -> bool:
         gone = await (await connection.execute(DELETE, {"ids": ids})).fetchall()
-        now = self._clock()
-        await self._append(connection, [budget_gone(found, tenant, now) for _, found, tenant in gone])
+        if self._append is not None:
+            now = self._clock()
+            await self._append(connection, [budget_gone(found, tenant, now) for _, found, tenant in gone])
         return bool(gone)
 
     async def sync_settings(self, budgets: Sequence[Budget]) -> None:

@@ -40,7 +40,7 @@ class PostgresConfig:
     are in history. The bus is told (`append`) in the same transaction too.
     """
 
-    def __init__(self, database: Database, *, poll_s: float = 5.0, kept: int = KEPT, append: Append = append) -> None:
+    def __init__(self, database: Database, *, poll_s: float = 5.0, kept: int = KEPT, append: Append | None = append) -> None:
         self.poll_s = poll_s
         self._append = append
         self._database = database
@@ -65,7 +65,8 @@ class PostgresConfig:
             for statement in (_RECORD, _PRUNE, _NOTIFY):
                 await connection.execute(statement, values)
             written = _document(row)
-            await self._append(connection, [document_event(written, modes=MODES)])
+            if self._append is not None:
+                await self._append(connection, [document_event(written, modes=MODES)])
         return written
 
     async def history(self, name: str, limit: int) -> list[Document]:

@@ -121,7 +121,7 @@ class PostgresEvents:
             return 0
         async with self._database.service(lazy=True) as connection:
             held = await _held(connection, deliveries)
-            await _through(connection, held)
+            await _through(connection, held, self._now())
         return len(held)
 
     async def failed(self, delivery: Delivery, error: str, retry_at: datetime | None) -> None:
@@ -139,7 +139,7 @@ class PostgresEvents:
             else:
                 dead = {"id": new_id(), "position": delivery.events[0].position, "attempt": delivery.attempt, "error": error, "now": now}
                 await connection.execute(sql.BURY, {**key, **dead})
-                await _through(connection, [delivery])
+                await _through(connection, [delivery], now)
 
     async def dead(self, *, tenant: str | None, handler: str | None, limit: int) -> list[DeadLetter]:
         """See `ports.EventBus.dead`."""
@@ -178,7 +178,7 @@ class PostgresEvents:
             return 0  # nobody; among erasures it stands for everybody
         async with self._database.service() as connection:
             await erase(connection, tenant, "events", user_id, self._now())
-        return await forget(self._database, tenant, user_id)
+        return await forget(self._database, tenant, user_id, self._now())
 
     async def prune(self, before: datetime, *, max_rows: int) -> int:
         """See `ports.EventBus.prune`. Returns 0 when another process is at it."""
@@ -204,12 +204,12 @@ async def _held(connection: Connection, deliveries: Sequence[Delivery]) -> list[
     return [deliveries[place - 1] for (place,) in rows]
 
 
-async def _through(connection: Connection, deliveries: Sequence[Delivery]) -> None:
+async def _through(connection: Connection, deliveries: Sequence[Delivery], now: datetime | None) -> None:
     """Their events need not be delivered any more; their lanes, which are locked, go on."""
     each = [(one, event.position) for one in deliveries for event in one.events]
     positions = {**_places([one for one, _ in each]), "positions": [position for _, position in each]}
     await connection.execute(sql.HANDLED, positions)
-    await connection.execute(sql.SETTLE, _places(deliveries))
+    await connection.execute(sql.SETTLE, {**_places(deliveries), "now": now})
 
 
 def _delivery(handler: str, token: int, lane: TupleRow, content: Sequence[tuple[int, Event]]) -> Delivery:

@@ -84,7 +84,7 @@ SELECT tenant, name, coalesce(%(now)s::timestamptz, clock_timestamp()) FROM gone
 """  # noqa: S608
 
 
-async def forget(database: Database, tenant: str, user: str | None) -> int:
+async def forget(database: Database, tenant: str, user: str | None, now: datetime | None) -> int:
     """Delete what is there of a user, or (None) a tenant. Who has events of theirs under way loses his lease. Returns how many."""
     gone = 0
     while True:
@@ -93,8 +93,8 @@ async def forget(database: Database, tenant: str, user: str | None) -> int:
             positions = {"positions": [position for (position,) in rows]}
             lanes = await (await connection.execute(_THEIR_LANES, positions)).fetchall()
             await connection.execute(_FORGET, positions)
-            columns = zip(*lanes, strict=True) if lanes else ((), (), ())
-            await connection.execute(SETTLE, dict(zip(("handlers", "tenants", "lanes"), map(list, columns), strict=True)))
+            places = {"handlers": [one[0] for one in lanes], "tenants": [one[1] for one in lanes], "lanes": [one[2] for one in lanes]}
+            await connection.execute(SETTLE, {**places, "now": now})
         gone += len(rows)
         if len(rows) < _ROWS:
             return gone

@@ -76,12 +76,12 @@ WITH next AS MATERIALIZED (
   ) AS due_at
   FROM {_GIVEN}
 ), left_over AS (
-  UPDATE farthing.event_lanes l SET ready_at = n.due_at, token = NULL, tried = 0, upto = NULL
+  UPDATE farthing.event_lanes l SET ready_at = greatest(n.due_at, {_NOW}), token = NULL, tried = 0, upto = NULL
   FROM next n WHERE {_SAME.format(a="l", b="n")} AND n.due_at IS NOT NULL
 )
 DELETE FROM farthing.event_lanes l USING next n WHERE {_SAME.format(a="l", b="n")} AND n.due_at IS NULL
 """  # noqa: S608
-"""Lanes that are locked: the next delivery is due, or the lane ends."""
+"""Lanes that are locked: the next delivery is due, after those of the lanes that wait already; or the lane ends."""
 
 AGAIN = f"UPDATE farthing.event_lanes SET ready_at = %(at)s, token = NULL, upto = %(upto)s WHERE {_THIS}"  # noqa: S608
 PART = """

@@ -21,8 +21,10 @@ _TURNS: Final = 256
 """Tenants share these locks: a transaction that stores events of many tenants holds no more."""
 
 _TAKE_TURNS = "SELECT pg_advisory_xact_lock(hashtext('farthing.events'), turn) FROM unnest(%s::integer[]) AS turn"
-LANE = "CASE WHEN s.per = 'user' THEN e.user_id ELSE coalesce(e.subject, e.user_id, e.source) END"
-"""See `types.Event.lane`."""
+_WAIT = f"{UNTIL_WRITTEN} UNION ALL {_TAKE_TURNS}"
+"""In a statement of its own: the next one sees what those who were waited for have stored, and every erasure."""
+LANE = """CASE WHEN s.per = 'user' THEN e.user_id ELSE coalesce(e.subject, e.user_id, e.source) END COLLATE "C\""""
+"""See `types.Event.lane`. The collation is that of the tables: all lock lanes in one order."""
 _WANTED = """
 EXISTS (
   SELECT FROM unnest(s.types) AS wanted
@@ -45,6 +47,7 @@ delivered AS (
 """
 """What is `due` (handler, tenant, lane, position, due_at) is delivered. Select from `told`, or nobody is told."""
 
+# Names are looked up one by one: a join might be planned while there are few of them, and read them all when there are many.
 _STORE = f"""
 WITH given AS MATERIALIZED (
   SELECT g.*
@@ -53,7 +56,7 @@ WITH given AS MATERIALIZED (
     %(users)s::text[], %(times)s::timestamptz[], %(data)s::text[], %(extensions)s::text[], %(touches)s::text[],
     %(arrivals)s::timestamptz[]
   ) WITH ORDINALITY AS g(tenant, name, source, id, type, subject, user_id, time, data, extensions, touches, received_at, place)
-  WHERE NOT EXISTS (SELECT FROM farthing.event_names n WHERE n.tenant = g.tenant AND n.name = g.name)
+  WHERE (SELECT true FROM farthing.event_names n WHERE n.tenant = g.tenant AND n.name = g.name) IS NULL
     AND NOT {covered("events", "g", "g.received_at")}
 ), stored AS (
   INSERT INTO farthing.events (
@@ -86,8 +89,7 @@ async def append(connection: Connection, events: Sequence[Event], *, now: Any = 
     if not events:
         return []
     names = [_name(event) for event in events]
-    await connection.execute(UNTIL_WRITTEN)
-    await take_turns(connection, {event.tenant for event in events})
+    await connection.execute(_WAIT, (_turns({event.tenant for event in events}),))
     rows = await (await connection.execute(_STORE, {**_columns(events), "names": names, "now": now})).fetchall()
     left = {(tenant, bytes(name)) for tenant, name, _ in rows}
     new = []
@@ -100,7 +102,12 @@ async def append(connection: Connection, events: Sequence[Event], *, now: Any = 
 
 async def take_turns(connection: Connection, tenants: Collection[str]) -> None:
     """Wait until nobody else stores events of these tenants, and keep others waiting until the transaction ends."""
-    await connection.execute(_TAKE_TURNS, (sorted({crc32(tenant.encode()) % _TURNS for tenant in tenants}),))
+    await connection.execute(_TAKE_TURNS, (_turns(tenants),))
+
+
+def _turns(tenants: Collection[str]) -> list[int]:
+    """Their locks; in one order everywhere, or two may wait for each other."""
+    return sorted({crc32(tenant.encode()) % _TURNS for tenant in tenants})
 
 
 async def _touch(connection: Connection, events: Sequence[Event]) -> None:

@@ -47,7 +47,7 @@ DELETE FROM farthing.feedback WHERE ctid = ANY (ARRAY(
 class PostgresFeedback:
     """`ports.FeedbackStore` on `farthing.feedback`. What is stored is told (`append`) in the same transaction."""
 
-    def __init__(self, database: Database, *, append: Append = append, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, database: Database, *, append: Append | None = append, clock: Callable[[], datetime] = utc_now) -> None:
         self._database = database
         self._append = append
         self._clock = clock
@@ -58,7 +58,7 @@ class PostgresFeedback:
         async with self._database.service() as connection:
             await connection.execute(UNTIL_WRITTEN)
             added = (await connection.execute(_ADD, {**values, "arrived": time_of(feedback.request_id)})).rowcount
-            if added:
+            if added and self._append is not None:
                 await self._append(connection, [feedback_event(feedback)])
         return bool(added)
 

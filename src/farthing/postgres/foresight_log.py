@@ -7,6 +7,7 @@ from datetime import date, datetime
 
 import msgspec
 
+from farthing.ports import LATE_CLICKS
 from farthing.postgres import foresight_sql as sql
 from farthing.postgres.erasures import UNTIL_WRITTEN, erase
 from farthing.postgres.pool import Database
@@ -47,7 +48,7 @@ class PostgresForesightLog:
 
     async def settle(self) -> int:
         """See `ports.ForesightLog.settle`."""
-        return await self._database.repeat(sql.SETTLE, {"now": self._clock()}, alone=sql.SETTLING)
+        return await self._database.repeat(sql.SETTLE, {"now": self._clock(), "late": LATE_CLICKS}, alone=sql.SETTLING)
 
     async def learned(self, tenant: str, actions: Sequence[str], *, half_life_days: float) -> list[ActionCounts]:
         """See `ports.ForesightLog.learned`."""

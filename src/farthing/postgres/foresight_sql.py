@@ -60,26 +60,21 @@ WITH given AS (
 {_counting("counted", {"read": "sum(read)", "served": "sum(served)", "live": "sum(live)", "saved_microusd": "sum(saved)"})}"""  # noqa: S608  # the same
 
 
-def _ending(which: str) -> str:
-    """Take answers out and count those that nobody has read."""
-    unread = "count(*) FILTER (WHERE read_at IS NULL AND {}went_stale)"
-    counting = _counting("gone", {"stale": unread.format(""), "expired": unread.format("NOT ")})
-    return f"""
+REPLACED = """
+UPDATE farthing.foreseen o SET expires_at = %(now)s
+FROM unnest(%(requests)s::uuid[], %(tenants)s::text[], %(users)s::text[], %(actions)s::text[], %(made)s::timestamptz[])
+  AS n(request_id, tenant, user_id, action, made_at)
+WHERE n.tenant = o.tenant AND n.user_id = o.user_id AND n.action = o.action AND o.made_at < n.made_at AND o.expires_at > %(now)s
+"""
+_UNREAD = "count(*) FILTER (WHERE read_at IS NULL AND {}went_stale)"
+SETTLE = f"""
 WITH gone AS (
-  DELETE FROM farthing.foreseen f WHERE f.ctid = ANY (ARRAY({which}))
-  RETURNING f.tenant, f.action, f.segment, f.read_at, {stale("f")} AS went_stale, (%(now)s AT TIME ZONE 'UTC')::date AS day
-), counted AS ({counting})
+  DELETE FROM farthing.foreseen f WHERE f.ctid = ANY (ARRAY(
+    SELECT ctid FROM farthing.foreseen WHERE expires_at <= %(now)s - %(late)s ORDER BY expires_at LIMIT %(rows)s
+  )) RETURNING f.tenant, f.action, f.segment, f.read_at, {stale("f")} AS went_stale, (%(now)s AT TIME ZONE 'UTC')::date AS day
+), counted AS ({_counting("gone", {"stale": _UNREAD.format(""), "expired": _UNREAD.format("NOT ")})})
 SELECT FROM gone
 """  # noqa: S608  # the same
-
-
-REPLACED = _ending("""
-SELECT o.ctid FROM farthing.foreseen o
-JOIN unnest(%(requests)s::uuid[], %(tenants)s::text[], %(users)s::text[], %(actions)s::text[], %(made)s::timestamptz[])
-  AS n(request_id, tenant, user_id, action, made_at) ON n.tenant = o.tenant AND n.user_id = o.user_id AND n.action = o.action
-WHERE o.made_at < n.made_at
-""")
-SETTLE = _ending("SELECT ctid FROM farthing.foreseen WHERE expires_at <= %(now)s ORDER BY expires_at LIMIT %(rows)s")
 # One worker settles at a time; another one that comes meanwhile has nothing to do.
 SETTLING = "SELECT pg_try_advisory_xact_lock(hashtextextended('farthing.foreseen.settle', 0))"
 

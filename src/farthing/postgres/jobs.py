@@ -20,6 +20,7 @@ from farthing.postgres.jobs_queue import JobQueue, LostRace
 from farthing.postgres.pool import Database
 from farthing.types import (
     GIVEN_UP_AFTER,
+    MOST_PAGE_BYTES,
     Ending,
     Item,
     ItemResult,
@@ -173,6 +174,8 @@ class PostgresJobs:
     async def settle(self) -> int:
         """See `ports.JobStore.settle`."""
         async with self._database.service() as connection:
+            if await (await connection.execute(sql.ANY_OPEN)).fetchone() is None:
+                return 0
             await connection.execute(sql.GIVE_UP, {"before": self._clock() - GIVEN_UP_AFTER})
         await self._database.repeat(sql.DROP, {"lease_s": self._lease_s, "now": self._clock()})
         async with self._database.service() as connection:
@@ -195,7 +198,7 @@ class PostgresJobs:
 
     async def results(self, run: UUID, *, state: ItemState | None = None, limit: int, after: int = -1) -> list[ItemResult]:
         """See `ports.JobStore.results`."""
-        values = {"run": run, "state": state, "limit": limit, "after": after}
+        values = {"run": run, "state": state, "limit": limit, "after": after, "bytes": MOST_PAGE_BYTES}
         async with self._database.service() as connection:
             rows = await (await connection.execute(sql.RESULTS, values)).fetchall()
         return [ItemResult(**dict(zip(ItemResult.__struct_fields__, row, strict=True))) for row in rows]

@@ -85,6 +85,7 @@ WHERE q.id = g.entry AND q.status = 'picked' AND i.id = g.item AND i.lease = g.l
 RETURNING i.id, r.state = 'cancelled'
 """
 
+ANY_OPEN = "SELECT FROM farthing.runs WHERE ended_at IS NULL LIMIT 1"
 GIVE_UP = "UPDATE farthing.runs SET state = 'cancelled' WHERE state = 'filling' AND ended_at IS NULL AND created_at < %(before)s"
 CANCEL = "UPDATE farthing.runs SET state = 'cancelled' WHERE id = %(run)s AND state IN ('filling', 'running')"
 # Items of cancelled runs that nobody works on: those that wait, and those whose worker went away. Their entries go first.
@@ -113,8 +114,11 @@ WHERE r.id = s.id AND r.ended_at IS NULL
 """  # noqa: S608  # all parts are ours
 
 RESULTS = """
-SELECT position, key, state, attempts, result, error, at FROM farthing.items
-WHERE run = %(run)s AND position > %(after)s AND (%(state)s::text IS NULL OR state = %(state)s) ORDER BY position LIMIT %(limit)s
+WITH page AS (
+  SELECT position, key, state, attempts, result, error, at, coalesce(octet_length(result::text), 0) AS size FROM farthing.items
+  WHERE run = %(run)s AND position > %(after)s AND (%(state)s::text IS NULL OR state = %(state)s) ORDER BY position LIMIT %(limit)s
+), sized AS (SELECT *, sum(size) OVER (ORDER BY position) - size AS before FROM page)
+SELECT position, key, state, attempts, result, error, at FROM sized WHERE before < %(bytes)s ORDER BY position
 """
 
 SCHEDULE = """

@@ -36,7 +36,7 @@ from farthing.settings.jobs import JobSettings
 from farthing.settings.learned import ExploreSettings, LearnedSettings
 from farthing.settings.load import effective, load, load_text, masked, read_text
 from farthing.settings.memory import DynamoDbSettings, FactsSettings, MemorySettings
-from farthing.settings.memory_extraction import ExtractorSettings, FactKeySettings
+from farthing.settings.memory_extraction import DENIED_WORDS, ExtractorSettings, FactKeySettings
 from farthing.settings.memory_rules import LONGEST_WINDOW_S, FactRuleSettings, WhenSettings
 from farthing.settings.modes import CeilingSettings, KeyModesSettings, ModesSettings, RungSettings
 from farthing.settings.names import nearest
@@ -95,6 +95,7 @@ from farthing.settings.tree import Settings
 
 __all__ = [
     "CASCADE",
+    "DENIED_WORDS",
     "JUDGE",
     "LEARNED",
     "LONGEST_WINDOW_S",

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
+from farthing.cron import checked
+from farthing.errors import InvalidRequest
 from farthing.settings.basic import Count, Seconds, Section, Usd
 from farthing.settings.edge_aws import EdgeSettings
 from farthing.settings.names import must_be_one_of, nearest
@@ -145,8 +147,18 @@ class ForesightSettings(Section):
     flush_interval_s: Seconds = 0.5
     settle_interval_s: Seconds = 30
     """How often it is counted which answers nobody has read."""
+    report: str = "10 0 * * 1"
+    """When the waste report of last week is stored, as a cron expression (UTC)."""
     keep_weeks: Annotated[int, Field(ge=1, le=520)] = 26
     """How long counts and weekly reports are kept."""
+
+    @field_validator("report")
+    @classmethod
+    def _fires(cls, report: str) -> str:
+        try:
+            return checked(report)
+        except InvalidRequest as error:
+            raise ValueError(error.message) from None
 
     @field_validator("hosts")
     @classmethod

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, model_validator
 
 from farthing.settings.basic import Count, Seconds, Section, Usd
 from farthing.settings.memory_rules import DEFAULT_RULES, EventType, FactKey, FactRuleSettings, check_fact_rules
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+DENIED_WORDS: Final = _words(
+    "role roles admin administrator permission permissions privilege privileges access accesses right rights scope scopes entitlement "
+    "entitlements tier quota limit limits price prices pricing discount discounts refund refunds credit credits balance budget paid "
+    "verified trusted trust authorized authorised authenticated approved password passwords secret secrets token tokens credential "
+    "credentials apikey pin instruction instructions prompt system policy policies rule rules command commands sudo root superuser "
+    "tenant tenants"
+)
+"""No key with one of these words in it is learnt from what a user says: what a user may do or has to pay is not his to say."""
 
 
 class FactKeySettings(Section):
@@ -117,6 +131,14 @@ class ExtractionSettings(Section):
         """One's own, and those that come with Farthing unless they are switched off."""
         named = {rule.name for rule in self.rules}
         return [*self.rules, *(rule for rule in DEFAULT_RULES if self.default_rules and rule.name not in named)]
+
+    @model_validator(mode="after")
+    def _keys_can_be_learnt(self) -> ExtractionSettings:
+        for key in self.keys:
+            if denied := DENIED_WORDS & set(key.split("_")):
+                msg = f"keys.{key}: nothing about {min(denied)!r} is learnt from what a user says; make a rule on your back end's events"
+                raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _rules_agree(self) -> ExtractionSettings:

@@ -73,7 +73,7 @@ Path = Annotated[str, BeforeValidator(lambda value: _path(value) if isinstance(v
 
 
 class WhenSettings(Section):
-    """What a value in an event must be like, all of it. An event without that value does not fit."""
+    """What a value in an event must be like, all of it. An event without that value does not fit, unless it must not be there."""
 
     model_config = {**Section.model_config, "serialize_by_alias": True}
 
@@ -85,6 +85,8 @@ class WhenSettings(Section):
     """A number that is not more."""
     matches: Annotated[str, Field(min_length=1, max_length=500)] | None = None
     """A text in which this regular expression is found."""
+    present: bool = True
+    """False: there must be no such value."""
 
     @field_validator("matches")
     @classmethod
@@ -98,6 +100,9 @@ class WhenSettings(Section):
 
     @model_validator(mode="after")
     def _can_hold(self) -> WhenSettings:
+        if not self.present and any(one is not None for one in (self.is_, self.min, self.max, self.matches)):
+            msg = "present: false says that there is no such value, so nothing else can be said of it: it can never hold"
+            raise ValueError(msg)
         if self.min is not None and self.max is not None and self.min > self.max:
             msg = f"min {self.min:g} is above max {self.max:g}: it can never hold"
             raise ValueError(msg)
@@ -184,6 +189,18 @@ DEFAULT_RULES = (
         same=["data.page"],
         key="frustrated_by",
         value="error 500 on {data.page}",
+        multi=True,
+        ttl_s=7 * 86_400,
+        confidence=0.8,
+    ),
+    FactRuleSettings(
+        name="frustrated-by-errors-somewhere",
+        type="error.500",
+        when={"data.page": WhenSettings(present=False)},
+        count=3,
+        within_s=600,
+        key="frustrated_by",
+        value="error 500",
         multi=True,
         ttl_s=7 * 86_400,
         confidence=0.8,

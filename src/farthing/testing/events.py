@@ -57,6 +57,8 @@ class EventRig(msgspec.Struct, frozen=True, kw_only=True):
     """Its backlog is no estimate."""
     positions_of_many: bool = True
     """Events of a lane come by their positions also where several publish to it at the same time."""
+    lanes_rotate: bool = True
+    """A lane that goes on does so after those that wait already."""
     prunes_each: bool = True
     """An event goes when its own handlers are through with it, whatever else waits."""
 
@@ -165,6 +167,18 @@ class DeliveryContract:
         assert (len(first), len(rest)) == (2, 1)
         await rig.bus.done(rest)
         assert [one.lane for one in await rig.take()] == [rest[0].lane]
+
+    async def test_a_lane_with_much_to_do_lets_others_go_first(self, rig: EventRig) -> None:
+        promised(rig.lanes_rotate, "lanes_rotate")
+        await rig.hears()
+        await rig.bus.publish(rig.events(1, 2, 3, subject="busy"))
+        (busy,) = await rig.take(lanes=1)
+        await rig.wait(1)
+        await rig.bus.publish([rig.event(4, subject="idle")])
+        await rig.wait(1)
+        await rig.bus.done([busy])
+        assert [numbers(one) for one in await rig.take(lanes=1)] == [[4]]
+        assert [numbers(one) for one in await rig.take(lanes=1)] == [[2]]
 
     async def test_lanes_are_subjects_else_users_else_sources_or_users_alone(self, rig: EventRig) -> None:
         both = [Subscription(handler="subjects", types=("*",)), Subscription(handler="users", types=("*",), per="user")]

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 
-from farthing.ports import EdgeStore, ForesightLog
+from farthing.ports import LATE_CLICKS, EdgeStore, ForesightLog
 from farthing.testing.edge import begun_id
 from farthing.testing.stores import Clock
 from farthing.types import ActionCounts, Click, Foreseen
@@ -101,8 +101,9 @@ class ForesightLogContract:
         ones = [foreseen(clock, number, user=f"u{number}", versions={f"s{number}": 0}) for number in range(3)]
         await log.add(ones, [click(clock, ones[0].request_id, user="u0")])
         await logged.edge.bump("acme", ["s0", "s1"])
-        assert await log.settle() == 0
         clock.now += _HOUR
+        assert await log.settle() == 0
+        clock.now += LATE_CLICKS
         assert await log.settle() == 3
         assert await log.settle() == 0
         counts = (await _counts(logged))["briefing", "pro"]
@@ -116,16 +117,32 @@ class ForesightLogContract:
         newer = foreseen(clock, versions={"deployments": 1})
         others = [foreseen(clock, 1, user="bob"), foreseen(clock, 2, action="alerts"), foreseen(clock, 3, tenant="other")]
         await log.add([newer, *others], [click(clock, newer.request_id)])
+        clock.now += LATE_CLICKS
+        assert await log.settle() == 1
         counts = (await _counts(logged))["briefing", "pro"]
         assert (counts["computed"], counts["read"], counts["stale"]) == (3, 1, 1)
         assert "expired" not in counts
+
+    async def test_a_click_that_is_counted_late_is_counted_for_the_answer_that_was_replaced_meanwhile(self, logged: Logged) -> None:
+        log, clock = logged.log, logged.clock
+        one = foreseen(clock)
+        await log.add([one], [])
+        clicked = click(clock, one.request_id)
+        clock.now += _SECOND
+        await log.add([foreseen(clock, 1)], [])
+        await log.add([], [clicked])
+        clock.now += LATE_CLICKS
+        assert await log.settle() == 1
+        counts = (await _counts(logged))["briefing", "pro"]
+        assert (counts["read"], counts["computed"]) == (1, 2)
+        assert not counts.keys() & {"stale", "expired"}
 
     async def test_a_click_on_an_answer_that_has_ended_is_served_and_not_read(self, logged: Logged) -> None:
         log, clock = logged.log, logged.clock
         one = foreseen(clock)
         await log.add([one], [])
-        clock.now += _HOUR
-        await log.settle()
+        clock.now += _HOUR + LATE_CLICKS
+        assert await log.settle() == 1
         await log.add([], [click(clock, one.request_id)])
         counts = await _counts(logged)
         assert "read" not in counts["briefing", "pro"]

@@ -22,7 +22,7 @@ import pytest
 from farthing.errors import Conflict, NotFound
 from farthing.ports import Changes, JobStore
 from farthing.testing.stores import Clock
-from farthing.types import Ending, Lease, NewItem, NewRun, Run, new_id
+from farthing.types import MOST_PAGE_BYTES, Ending, Lease, NewItem, NewRun, Run, new_id
 
 Found = TypeVar("Found")
 _NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -268,6 +268,14 @@ class JobStoreContract:
         assert [one.key for one in await store.results(ids[0], limit=2, after=page[-1].position)] == ["c"]
         assert [one.key for one in await store.results(ids[1], limit=5, state="cancelled")] == ["a", "b", "c"]
         assert await store.results(ids[0], limit=5, state="cancelled") == []
+
+    async def test_large_results_come_a_few_at_a_time_and_one_at_least(self, jobbed: Jobbed) -> None:
+        store, large = jobbed.store, b'"%s"' % (b"x" * (MOST_PAGE_BYTES // 2))
+        run = await filled(store, ["a", "b", "c", "d"])
+        await store.end([done(lease, large) for lease in await store.claim(["k"], most=4)])
+        first = await store.results(run.id, limit=10)
+        assert [one.key for one in first] == ["a", "b"]
+        assert [one.key for one in await store.results(run.id, limit=10, after=first[-1].position)] == ["c", "d"]
 
     async def test_a_schedule_fires_for_one_of_those_who_see_that_it_is_due(self, jobbed: Jobbed) -> None:
         store, at, following = jobbed.store, _NOON, _NOON + timedelta(hours=1)

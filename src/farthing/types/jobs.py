@@ -19,6 +19,8 @@ MOST_WIDE: Final = 1000
 MOST_KEY_BYTES: Final = 512
 GIVEN_UP_AFTER: Final = timedelta(days=1)
 """A run that is being filled for so long has nobody any more who does it."""
+MOST_PAGE_BYTES: Final = 8 * 2**20
+"""Of results that are read at once."""
 INSTALLATION: Final = ""
 """The tenant of runs, and of events, that are the installation's own. No key has it."""
 

@@ -82,6 +82,7 @@ def rig(request: pytest.FixtureRequest, settings: AwsEventSettings) -> EventRig:
         counts_exactly=False,
         positions_of_many=False,
         prunes_each=False,
+        lanes_rotate=False,
     )
 
 

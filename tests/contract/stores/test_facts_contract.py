@@ -1,6 +1,8 @@
 """The adapters of the fact store, and what only the database can show."""
 
 import asyncio
+import random
+from datetime import timedelta
 
 import psycopg
 import pytest
@@ -56,15 +58,39 @@ async def test_no_tenant_sees_anothers_facts(in_postgres: Minded, database: Data
                 assert row == (seen,)
 
 
+def _rows_and_profiles(url: str) -> tuple[list[object], list[object]]:
+    """The ids of the facts that hold, as the rows say and as the profiles do."""
+    with psycopg.connect(url) as connection:
+        rows = connection.execute("SELECT id::text FROM farthing.facts WHERE valid_to IS NULL AND known_to IS NULL ORDER BY 1").fetchall()
+        hot = connection.execute("SELECT f ->> 'id' FROM farthing.profiles, jsonb_array_elements(facts) f ORDER BY 1").fetchall()
+    return [*rows], [*hot]
+
+
+async def test_those_who_learn_forget_and_prune_at_once_leave_nothing_half(in_postgres: Minded, clean: str) -> None:
+    soon = in_postgres.clock.now + timedelta(seconds=1)
+
+    async def learn(number: int) -> None:
+        fleeting = {"expires_at": in_postgres.clock.now} if number % 3 == 0 else {}
+        said = fact(in_postgres, f"k{number % 5}", number, ago_h=number % 7, **fleeting)
+        await in_postgres.store.learn("acme", "ann" if number % 2 else "bob", [said], arrived=soon)
+
+    work = [learn(number) for number in range(60)]
+    others = [in_postgres.store.forget("acme", "ann") for _ in range(4)] + [in_postgres.store.forget("acme", None) for _ in range(2)]
+    pruning = [in_postgres.store.prune(max_history=3) for _ in range(4)]
+    mixed = [*work, *others, *pruning]
+    random.Random(7).shuffle(mixed)  # noqa: S311 - nothing secret
+    await asyncio.gather(*mixed)
+    rows, hot = _rows_and_profiles(clean)
+    assert rows == hot
+
+
 async def test_what_the_profile_says_is_what_the_rows_say(in_postgres: Minded, clean: str) -> None:
     """Whoever reads the tables need not know the rules."""
     for n in range(30):
         await in_postgres.learn(fact(in_postgres, f"k{n % 3}", n % 5, ago_h=n * 7 % 11, multi=n % 3 == 0))
     (held,) = [one for one in (await in_postgres.learn()).facts if one.key == "k1"]
     await in_postgres.store.retract("acme", "ann", held.id, by="person:k")
-    with psycopg.connect(clean) as connection:
-        rows = connection.execute("SELECT id::text FROM farthing.facts WHERE valid_to IS NULL AND known_to IS NULL ORDER BY id").fetchall()
-        hot = connection.execute("SELECT f ->> 'id' FROM farthing.profiles, jsonb_array_elements(facts) f ORDER BY 1").fetchall()
+    rows, hot = _rows_and_profiles(clean)
     assert rows == hot
     assert len(rows) > 3
 

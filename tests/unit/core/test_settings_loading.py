@@ -131,7 +131,7 @@ def test_a_misspelt_name_anywhere_is_an_error_that_proposes_the_right_one(
 
 def test_a_name_like_no_other_lists_those_that_exist(tmp_path: Path) -> None:
     said = complaint(tmp_path, {"cache": {"zzzzzzzz": 1}})
-    assert said == "cache.zzzzzzzz: there is no such setting; known: exact, namespaces, semantic"
+    assert said == "cache.zzzzzzzz: there is no such setting; known: exact, flush_on, namespaces, semantic"
 
 
 def test_all_errors_are_named_at_once(tmp_path: Path) -> None:

@@ -70,6 +70,17 @@ class Caches:
         raise NotImplementedError
 
 
+class Edge:
+    """Answers that were computed ahead, by the users whose were deleted."""
+
+    def __init__(self) -> None:
+        self.gone: list[tuple[str, str | None]] = []
+
+    async def forget(self, tenant: str, user_id: str | None) -> int:
+        self.gone.append((tenant, user_id))
+        return 1
+
+
 class Moody(InProcessFeedback):
     away = False
 
@@ -81,7 +92,7 @@ class Moody(InProcessFeedback):
 
 class House:
     def __init__(self, *, settle_s: float = 2.0) -> None:
-        self.ledger, self.caches = Ledger(), Caches()
+        self.ledger, self.caches, self.edge = Ledger(), Caches(), Edge()
         self.clock = Clock(utc_now())
         self.store = Moody(clock=self.clock)
         self.sealing = FeedbackSealing(Cipher(bytes(32)))
@@ -92,6 +103,7 @@ class House:
             self.store,
             self.ledger,
             self.caches,
+            self.edge,
             self._hear,
             self.sealing,
             lambda text: text.replace("hunter2", "[secret]"),
@@ -134,6 +146,15 @@ async def test_a_bad_answer_leaves_the_exact_cache_and_a_good_one_stays(house: H
     assert said["cache"] == {"source": source, "consequence": "dead"}
     assert house.caches.flushed == [("acme", CacheScope(answer_key=bytes.fromhex(_KEY)))]
     assert house.caches.verdicts == []
+
+
+async def test_a_bad_answer_from_the_edge_takes_with_it_what_was_computed_ahead_for_its_user(house: House) -> None:
+    asked = house.asked(source=Source.EDGE, user_id="ann")
+    assert (await house.say(asked, 1))["cache"] == {"source": Source.EDGE, "consequence": "none"}
+    assert house.edge.gone == []
+    assert (await house.say(asked, 0))["cache"] == {"source": Source.EDGE, "consequence": "dead"}
+    assert house.edge.gone == [("acme", "ann")]
+    assert house.caches.flushed == []
 
 
 async def test_an_answer_that_is_not_kept_is_not_looked_for(house: House) -> None:

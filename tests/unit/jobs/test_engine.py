@@ -270,10 +270,11 @@ async def test_a_run_that_cannot_be_is_refused(facts: dict[str, object], said: s
         await start(jobs(), NewRun(**{"kind": "k", "tenant": "", "name": "n", **facts}), [])  # type: ignore[arg-type]
 
 
+_NO_JSON, _NO_TEXT = NewItem(key="a", payload={"x": object()}), NewItem(key="a", payload={"x": "\ud800"})
 _TOO_MUCH = NewItem(key="a", payload={"x": "y" * MOST_PAYLOAD_BYTES})
 
 
-@pytest.mark.parametrize("item", [NewItem(key=""), NewItem(key="a\0"), NewItem(key="k" * 513), _TOO_MUCH])
+@pytest.mark.parametrize("item", [NewItem(key=""), NewItem(key="a\0"), NewItem(key="k" * 513), _TOO_MUCH, _NO_JSON, _NO_TEXT])
 async def test_an_item_that_cannot_be_is_refused_and_those_before_it_stay(item: NewItem) -> None:
     store = jobs()
     with pytest.raises(InvalidRequest):

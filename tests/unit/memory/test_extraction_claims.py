@@ -1,6 +1,6 @@
 import pytest
 
-from farthing.memory.claims import denied, instructs, of_others, of_somebody_else, plain, privileges, without_claims
+from farthing.memory.claims import denied, instructs, of_others, of_somebody_else, plain, privileges, without_claims, without_questions
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,22 @@ def test_only_the_sentences_that_claim_are_left_out() -> None:
     assert without_claims(text) == ("I live in Oslo. I use Rust.", 2)
     assert without_claims("one\ntwo") == ("one\ntwo", 0)
     assert without_claims("") == ("", 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("What is the capital of Peru?", ""),
+        ("What is the capital of Peru? I fly there tomorrow.", "I fly there tomorrow."),
+        ("Is my code in Rust wrong?", "Is my code in Rust wrong?"),
+        ("Can we use our Postgres?\nIs it safe?", "Can we use our Postgres?"),
+        ("Wie spät ist es? Wo ist mein Hund?", "Wo ist mein Hund?"),
+        ("私の犬は元気ですか?", "私の犬は元気ですか?"),
+        ("Vegetarian here!", "Vegetarian here!"),
+    ],
+)
+def test_questions_that_do_not_speak_of_who_asks_tell_nothing(text: str, left: str) -> None:
+    assert without_questions(text) == left
 
 
 def test_text_is_read_without_what_cannot_be_seen() -> None:

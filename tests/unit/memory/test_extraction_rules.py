@@ -64,6 +64,13 @@ async def test_three_errors_on_one_page_are_a_frustration_and_two_are_none() -> 
     assert fact.expires_at == fact.valid_from + timedelta(days=7)
 
 
+async def test_errors_that_do_not_say_where_are_counted_together() -> None:
+    house = House()
+    await house.observe(_error(1), event(2, "error.500"), event(3, "error.500", {"code": 500}))
+    (fact,) = await house.observe(event(4, "error.500", "it broke"))
+    assert (fact.value, fact.sources) == ("error 500", ("app#2", "app#3", "app#4"))
+
+
 async def test_the_same_event_again_is_not_another_one() -> None:
     house = House()
     for _ in range(3):
@@ -155,6 +162,9 @@ def test_a_window_holds_so_many_in_a_row_with_this_one_and_ends_as_late_as_any(
         ({"data.plan": "pro"}, {}, False),
         ({"data.plan": "pro"}, None, False),
         ({"data.plan": "pro"}, ["pro"], False),
+        ({"data.plan": {"present": False}}, {"plan": "pro"}, False),
+        ({"data.plan": {"present": False}}, {"plan": None}, True),
+        ({"data.plan": {"present": False}}, None, True),
         ({"data.on": True}, {"on": 1}, False),
         ({"data.on": True}, {"on": True}, True),
         ({"data.n": 1}, {"n": 1.0}, True),
@@ -224,6 +234,16 @@ async def test_what_an_event_brings_is_checked_like_all_values(page: str, reason
     assert {name for name, count in house.dropped.items() if count} == {reason}
 
 
+@pytest.mark.parametrize("value", [10**400, -(10**400), "\ud800", "a\0b", float("inf"), 1e300, "", [], {}])
+async def test_no_value_in_an_event_breaks_a_rule(value: Any) -> None:
+    whens: list[dict[str, Any]] = [{}, {"data.page": [1, "x", True]}, {"data.page": {"min": 1}}, {"data.page": {"matches": "x"}}]
+    counting = House(*[{**_THREE, "name": f"r{number}", "when": when} for number, when in enumerate(whens)])
+    await counting.observe(*[_error(number, value) for number in range(3)])
+    plain = {"type": "*", "key": "k"}
+    filling = House({**plain, "name": "r", "value": "{data.page}"}, {**plain, "name": "s", "value": "on {data.page}"})
+    await filling.observe(_error(1, value))
+
+
 async def test_what_has_expired_is_not_learnt() -> None:
     house = House({"name": "r", "type": "*", "key": "k", "value": "x", "ttl_s": 60})
     assert await house.observe(event(1)) == []
@@ -238,6 +258,13 @@ async def test_who_was_forgotten_meanwhile_is_not_learnt_of() -> None:
     await house.sightings.forget("acme", "ann")
     await house.facts.forget("acme", "ann")
     assert await house.observe(*events) == []
+
+
+async def test_what_arrived_too_long_ago_holds_nothing_else_up() -> None:
+    house = House({"name": "r", "type": "*", "key": "k", "value": "{data.n}", "multi": True})
+    old = event(1, data={"n": 1}, received_at=NOON - timedelta(days=8))
+    assert [fact.value for fact in await house.observe(old, event(2, data={"n": 2}))] == [2]
+    assert len(await house.observe(old)) == 1
 
 
 async def test_many_facts_at_once_are_learnt() -> None:

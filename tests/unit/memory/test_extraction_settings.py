@@ -35,6 +35,7 @@ _RULE = {"name": "r", "type": "error.500", "key": "k", "value": "x"}
         ({"when": {"data.a": {"matches": "a", "min": 1}}}, "can never hold"),
         ({"when": {"data.a": {"min": 3, "max": 2}}}, "can never hold"),
         ({"when": {"data.a": {"is": ["x", 1], "min": 2}}}, "can never hold"),
+        ({"when": {"data.a": {"present": False, "is": ["x"]}}}, "can never hold"),
         ({"when": {"data.a": []}}, "at least 1 item"),
         ({"when": {"dat.a": 1}}, "no path into an event"),
         ({"within": 3}, "Extra inputs"),
@@ -53,6 +54,7 @@ def test_a_wrong_rule_is_refused(change: dict[str, Any], words: str) -> None:
         ({"rules": [_RULE, {**_RULE, "name": "s", "multi": True}]}, "disagree on whether 'k' is multi"),
         ({"rules": [{**_RULE, "key": "location", "multi": True}]}, "disagree on whether it is multi"),
         ({"keys": {"K": {}}}, "no key of a fact"),
+        ({"keys": {"user_role": {}}}, "nothing about 'role' is learnt"),
         ({"keys": {"k": {"type": "number", "values": ["1"]}}}, "values is for texts"),
         ({"extractor": {"types": []}}, "at least 1 item"),
         ({"extractor": {"types": ["a.*.b"]}}, "no pattern of event types"),
@@ -71,10 +73,10 @@ def test_the_extractor_is_a_chat_model_that_there_is() -> None:
 
 
 def test_the_rules_that_come_along_can_be_switched_off_and_replaced() -> None:
-    assert [rule.name for rule in MemorySettings().all_rules()] == ["frustrated-by-errors"]
+    assert [rule.name for rule in MemorySettings().all_rules()] == ["frustrated-by-errors", "frustrated-by-errors-somewhere"]
     assert MemorySettings(default_rules=False).all_rules() == []
     own = {"rules": [{**_RULE, "name": "frustrated-by-errors"}]}
-    assert [rule.key for rule in MemorySettings.model_validate(own).all_rules()] == ["k"]
+    assert [rule.key for rule in MemorySettings.model_validate(own).all_rules()] == ["k", "frustrated_by"]
 
 
 def test_a_value_alone_and_a_list_stand_for_what_it_may_be() -> None:

@@ -105,6 +105,31 @@ def test_everything_else_is_dropped_for_a_reason(item: Any, reason: str) -> None
     assert facts == []
 
 
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("I'm Marta and I run a bakery in Porto.", "occupation", "runs a bakery"),
+        ("Please always answer in French.", "language", "French"),
+        ("Keep answers short, I read them on my phone.", "prefers", "short answers"),
+        ("I can't stand cilantro, and I'm vegetarian anyway.", "dislikes", "cilantro"),
+        ("I can't stand cilantro, and I'm vegetarian anyway.", "diet", "is a vegetarian"),
+        ("My dog Biscuit ate my homework.", "pet", "a dog named Biscuit"),
+        ("I moved from Oslo to Bergen last week.", "location", "Bergen"),
+        ("I work at Siemens as an electrical engineer.", "company", "Siemens"),
+        ("My wife Ana and our two kids are flying with me.", "family", "wife Ana, two kids"),
+        ("I want to run a marathon in under four hours next spring.", "goal", "run a marathon in under four hours"),
+        ("I live in Tokyo since 2019.", "location", "Tokyo (since 2019)"),
+        ("The export keeps failing, this is the third time.", "frustrated_by", "exports that keep failing"),
+        ("I'm learning the cello and love Bach.", "interest", "learning cello"),
+        ("Ich wohne in München und arbeite als Ärztin.", "occupation", "Ärztin"),
+        ("私は東京に住んでいます", "location", "東京"),
+    ],
+)
+def test_what_a_good_model_says_is_kept(text: str, key: str, value: str) -> None:
+    facts, reasons = Validation(MemorySettings()).facts([_fact(key, value, 1)], said(text), "ann", "model:cheap")
+    assert [fact.value for fact in facts] == [value], reasons
+
+
 def test_a_copy_of_a_whole_message_is_no_fact() -> None:
     text = "I was at the lake with my dog yesterday and we swam for hours until the sun went down behind the hill"
     items = [_fact("building", text, 1)]

@@ -244,7 +244,7 @@ async def test_what_we_ask_on_our_own_account_goes_where_we_send_it() -> None:
     said=st.sampled_from(["easy", "hard", "odd", "new", "3", "", None]),
     learnt=st.sampled_from([None, "weak", "mid", "strong"]),
     task_type=st.sampled_from([None, "try", "learn", "mid"]),
-    models=st.none() | st.lists(st.sampled_from(["weak", "mid", "strong"]), min_size=1),
+    models=st.none() | st.lists(st.sampled_from(["weak", "mid", "strong"]), min_size=1, max_size=32),
     most=st.none() | st.sampled_from([0.003, 0.011, 1]),
     mode=st.builds(
         Mode, name=st.just("M"), model=st.none() | st.sampled_from(["weak", "mid", "strong"]), cascade=st.booleans(), judge=st.booleans()
