@@ -149,16 +149,13 @@ def _edge(settings: Settings, database: Database, url: str) -> EdgeStore:
     return PostgresEdge(database, url, connect_timeout_s=settings.database.connect_timeout_s)
 
 
-def _events(settings: Settings, database: Database, edge: EdgeStore) -> EventBus:
-    """Versions of states go up where the answers are that hang on them. In PostgreSQL both are one transaction."""
-
-
 def _outbox(settings: Settings) -> Append | None:
     """What stores events in the transaction of a change; None where the bus is elsewhere."""
     return append if settings.events.bus == "postgres" else None
 
 
-def _events(settings: Settings, database: Database) -> EventBus:
+def _events(settings: Settings, database: Database, edge: EdgeStore) -> EventBus:
+    """Versions of states go up where the answers are that hang on them. In PostgreSQL both are one transaction."""
     chosen = settings.events
     if chosen.bus == "aws":
         return EventBridgeBus(chosen.aws, max_backlog=chosen.max_backlog, bump=edge.bump)
