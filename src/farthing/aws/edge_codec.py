@@ -15,7 +15,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -46,6 +46,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Micro-dollars."""
     f: str | None = None
     """What is stored is the body's `content`, as it is given, in this `format`; None: it is the body as JSON."""
+    x: dict[str, Any] | None = None
+    """What else the body has, beside content and format."""
     p: str | None = None
     """Where it is in S3; None: behind the head."""
 
@@ -95,9 +97,12 @@ def object_key(answer: EdgeAnswer) -> str:
 
 
 class Encoded(msgspec.Struct, frozen=True):
-    """The value of an answer; and what it gives, which is to be in S3 where the value `points` there, because it has no room for it."""
+    """The value of an answer; and what it gives, which is to be in S3 where the value `points` there, because it has no room for it.
 
-    value: str
+    `value` is None where there is no room even for what is to be known of it: the names of many states.
+    """
+
+    value: str | None
     given: bytes
     points: bool
     kind: str
@@ -106,7 +111,8 @@ class Encoded(msgspec.Struct, frozen=True):
 def encode(answer: EdgeAnswer) -> Encoded:
     """An answer as it is stored."""
     body = answer.body
-    plain = set(body) == {"content", "format"} and body["format"] in _FORMATS and isinstance(body["content"], str)
+    plain = body.get("format") in _FORMATS and isinstance(body.get("content"), str)
+    rest = {name: value for name, value in body.items() if name not in {"content", "format"}}
     given = body["content"].encode(errors="replace") if plain else msgspec.json.encode(body)
     head = Head(
         e=micros(answer.expires_at),
@@ -116,13 +122,15 @@ def encode(answer: EdgeAnswer) -> Encoded:
         m=answer.model,
         c=answer.cost_microusd,
         f=body["format"] if plain else None,
+        x=rest if plain and rest else None,
     )
     kind = TEXT if head.f == "text" else JSON
     value = msgspec.json.encode(head) + b"\n" + given
     if len(value) <= MOST_VALUE:
         return Encoded(value.decode(), given, points=False, kind=kind)
     pointer = msgspec.structs.replace(head, p=object_key(answer))
-    return Encoded(msgspec.json.encode(pointer).decode(), given, points=True, kind=kind)
+    value = msgspec.json.encode(pointer)
+    return Encoded(value.decode() if len(value) <= MOST_VALUE else None, given, points=True, kind=kind)
 
 
 def decode(value: str) -> tuple[Head, str]:
@@ -141,7 +149,7 @@ def answer_of(tenant: str, user: str, action: str, head: Head, given: bytes) -> 
             tenant=tenant,
             user=user,
             action=action,
-            body=msgspec.json.decode(given, type=Json) if head.f is None else {"content": given.decode(), "format": head.f},
+            body=_body(head, given),
             model=head.m,
             versions=head.v,
             request_id=UUID(head.r),
@@ -151,6 +159,12 @@ def answer_of(tenant: str, user: str, action: str, head: Head, given: bytes) -> 
         )
     except (msgspec.MsgspecError, RecursionError, ValueError, OverflowError) as error:
         raise NotOurs(str(error)) from None
+
+
+def _body(head: Head, given: bytes) -> Json:
+    if head.f is None:
+        return msgspec.json.decode(given, type=Json)
+    return {"content": given.decode(), "format": head.f, **(head.x or {})}
 
 
 def micros(at: datetime) -> int:

@@ -96,14 +96,14 @@ class CloudFrontEdge:
             raise NotOurs("the object is gone") from None
 
     async def put(self, answer: EdgeAnswer) -> bool:
-        """See `ports.EdgeStore.put`. False also where it does not fit into 1 KB, and no bucket is set."""
+        """See `ports.EdgeStore.put`. False also where it does not fit into 1 KB and no bucket is set, or the names of its states do not."""
         async with self._one_writes:
             until = self._until()
             return await self._calls.run(lambda: self._put(answer, until), "store an answer")
 
     def _put(self, answer: EdgeAnswer, until: float) -> bool:
         made = encode(answer)
-        if made.points and self._settings.bucket is None:
+        if made.value is None or (made.points and self._settings.bucket is None):
             return False
         key = answer_key(answer.tenant, answer.user, answer.action)
         if not self._may(answer, key):

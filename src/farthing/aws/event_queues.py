@@ -10,6 +10,7 @@ import math
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
@@ -84,26 +85,32 @@ class Queues:
         return str(self._sqs.create_queue(QueueName=name, Attributes=_MADE_WITH)["QueueUrl"])
 
     def send(self, handler: str, messages: Iterable[tuple[str, Event]], *, suffix: str = "") -> None:
-        """Send (group, event), in order. The same event to the same group again within five minutes is dropped by SQS.
+        """Send (group, event), those of a group in order. The same event to the same group again within five minutes is dropped by SQS.
 
+        SQS may take a batch in part, and what it left out would come after the rest: so a batch has one message of a group at most.
         `suffix` makes it another message. Raises `Unavailable` when a message was not taken in the end; others may have been.
         """
         url = self.url(handler)
-        entries = []
+        groups: dict[str, deque[dict[str, str]]] = {}
         for group, event in messages:
             place = Place(position=event.position, message=name_of(event) + suffix)
-            entries.append(
+            groups.setdefault(group, deque()).append(
                 {
                     "MessageBody": msgspec.json.encode(place).decode(),
                     "MessageGroupId": group,
                     "MessageDeduplicationId": place.message,
                 }
             )
-        for start in range(0, len(entries), _BATCH):
-            self._send_all(url, entries[start : start + _BATCH])
+        while groups:
+            some = list(groups)[:_BATCH]
+            self._send_all(url, [groups[group].popleft() for group in some])
+            for group in some:
+                left = groups.pop(group)
+                if left:
+                    groups[group] = left  # behind the others
 
     def _send_all(self, url: str, entries: list[dict[str, str]]) -> None:
-        """One batch. After a failure within a group nothing of it may overtake: the failed ones are sent again before any further ones."""
+        """One batch, all of it."""
         left = [{"Id": str(index), **entry} for index, entry in enumerate(entries)]
         for turn in range(_TRIES):
             failed = {item["Id"]: item for item in self._sqs.send_message_batch(QueueUrl=url, Entries=left).get("Failed", [])}

@@ -67,7 +67,7 @@ class Takes:
 
     def take(self, subscription: Subscription, lanes: int, lease_s: float) -> Round:
         """At most `lanes` deliveries by one call of SQS. What it had may all have to wait."""
-        most = 1 if lanes == 1 and subscription.most == 1 else min(subscription.most, MOST_AT_ONCE)
+        most = 1 if subscription.most == 1 else MOST_AT_ONCE
         taken = self._queues.receive(subscription.handler, most, lease_s)
         groups: dict[str, list[Taken]] = {}
         for message in self._readable(subscription.handler, taken):
@@ -103,10 +103,12 @@ class Takes:
         if not left:
             return None
         waits = left[0].sent + subscription.linger_s - self._now().timestamp()
-        if waits > 0 and len(left) < subscription.most:
+        if waits > 0 and len(left) < min(subscription.most, MOST_AT_ONCE):
             self._let_go(handler, left, waits)
             return None
-        attempt, left = self._counted(handler, left)
+        if len(left) > subscription.most:
+            self._let_go(handler, left[subscription.most :], 0)
+        attempt, left = self._counted(handler, left[: subscription.most])
         told = [events[_place(message).position] for message in left]
         lane = told[0].lane(subscription.per)
         return Delivery(

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 from account import REGION, client
 from stacks import deployed
@@ -26,7 +22,6 @@ from farthing.settings.events_aws import AwsEventSettings
 from farthing.testing.aws import Ministack
 from farthing.testing.events import DeliveryContract, EventRig
 from farthing.testing.events_kept import EventStoreContract
-from farthing.testing.installation import Installation
 from farthing.types import Delivery, Event, Subscription, utc_now
 
 _MOST = 100_000
@@ -226,32 +221,3 @@ async def test_an_aws_that_is_away_or_silent_is_unavailable_within_the_deadline(
 
 def _with(settings: AwsEventSettings, **more: Any) -> AwsEventSettings:
     return AwsEventSettings.model_validate({**settings.model_dump(), **more})
-
-
-def test_a_gateway_remembers_from_events_of_its_door_and_of_eventbridge(settings: AwsEventSettings, aws: Ministack) -> None:
-    """The real server: errors that a user met, told at the door and by EventBridge, become a fact, without a model."""
-    routes = [{"source": "web", "tenant": "acme", "user": "detail.user", "type": "error.500"}]
-    wanted = {**settings.model_dump(mode="json", exclude_none=True), "inbox": f"{settings.prefix}-inbox", "inbound": routes}
-    given = {"local": {"enabled": False}, "cache": {"semantic": {"enabled": False}}, "events": {"bus": "aws", "aws": wanted}}
-    folder = Path(tempfile.mkdtemp(prefix="farthing-aws-", dir="/tmp"))
-    try:
-        with Installation(folder, given) as farthing:
-            made = json.loads(farthing.cli("key", "create", "--tenant", "acme", "--json").stdout)
-            headers = {"authorization": f"Bearer {made['key']}"}
-            told = {"specversion": "1.0", "source": "/app", "type": "error.500", "user": "ann", "data": {"page": "/deploys"}}
-            batch = json.dumps([{**told, "id": each} for each in ("1", "2", "1")])
-            kind = {"content-type": "application/cloudevents-batch+json"}
-            answer = httpx.post(f"{farthing.base_url}/events", content=batch, headers={**headers, **kind}, timeout=20)
-            assert answer.status_code == httpx.codes.ACCEPTED, answer.text
-            assert {"accepted": 2, "duplicates": 1}.items() <= answer.json().items()
-            detail = json.dumps({"user": "ann", "page": "/deploys"})
-            entry = {"Source": "web", "DetailType": "Error", "Detail": detail, "EventBusName": settings.bus}
-            client(aws, "events").put_events(Entries=[entry])
-            until = time.monotonic() + 40
-            while not (facts := httpx.get(f"{farthing.base_url}/memory/ann", headers=headers, timeout=20).json()["facts"]):
-                assert time.monotonic() < until, farthing.log.read_text()[-3000:]
-                time.sleep(0.2)
-            assert all(fact["by"].startswith("rule") for fact in facts), facts
-            assert "error.500" in farthing.cli("events", "tail").stdout
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -38,7 +38,7 @@ def answer(**more: Any) -> EdgeAnswer:
         "tenant": "acme",
         "user": "ann",
         "action": "briefing",
-        "body": {"content": 'All is well: "ünï"\n\u2028', "format": "text"},
+        "body": {"content": 'All is well: "ünï"\n\u2028', "format": "text", "usage": {"total_tokens": 34}},
         "model": "fast",
         "versions": {"deployments": 2, "alerts": 0},
         "request_id": REQUEST,
@@ -111,7 +111,7 @@ def _case(name: str, answers: list[EdgeAnswer], **more: Any) -> dict[str, Any]:
     given: dict[str, Any] = {"states": {"deployments": 2}, "path": "/edge/briefing", "method": "GET", "cookie": token(claims()), **more}
     values = {"k.2026": KEY, **given.get("values", {})}
     for each in answers:
-        values[answer_key(each.tenant, each.user, each.action)] = encode(each).value
+        values[answer_key(each.tenant, each.user, each.action)] = str(encode(each).value)
     tenants = {each.tenant for each in answers} | {"acme"}
     values |= {version_key(tenant, state): str(version) for tenant in sorted(tenants) for state, version in given["states"].items()}
     expect = given.get("expect", "answer")
@@ -132,7 +132,7 @@ def _case(name: str, answers: list[EdgeAnswer], **more: Any) -> dict[str, Any]:
         "answers": [_told(each) for each in answers],
         "given": encode(answers[0]).given.decode() if expect == "answer" else None,
         "kind": encode(answers[0]).kind if answers else None,
-        "object": json.loads(encode(answers[0]).value)["p"] if expect == "s3" else None,
+        "object": json.loads(str(encode(answers[0]).value))["p"] if expect == "s3" else None,
     }
 
 
