@@ -188,6 +188,8 @@ def test_the_door_answers_as_http_has_it(ann: Ann) -> None:
         ann.click("list", query="?user=a&user=b"): (400, "twice"),
         ann.click("list", query="?user="): (400, "farthing.user"),
         ann.click("list", method="POST"): (405, "GET"),
+        ann.click("list", **{"x-farthing-prompt": "any"}): (400, "no prompt"),
+        ann.click("list", **{"x-farthing-actoin": "list"}): (400, "did you mean 'action'"),
         ann.click("list", key="fk-nobody"): (401, ""),
     }
     for answer, (status, words) in refused.items():

@@ -64,6 +64,8 @@ class EdgeStage:
 
     async def _act(self, request: Request, following: Next) -> Answer:
         action = self._action(request)
+        if request.prompt is not None:
+            raise InvalidRequest("farthing.prompt: an action has a prompt of its own; name one of both", param="farthing.prompt")
         user = request.user
         if user is None:
             raise InvalidRequest(
@@ -126,7 +128,8 @@ class EdgeStage:
         try:
             versions = await self._versions(action, place)
             request.body = await self._asked(request, action, place)
-            request.extras = msgspec.structs.replace(request.extras, cache="off", memory="off", knowledge="off")
+            request.size = 0  # that of another body, by which nothing can be reserved
+            request.extras = msgspec.structs.replace(request.extras, cache="off", memory="off", knowledge="off", conversation_id=None)
             answer = await following(request)
             if answer.stream is not None:
                 streaming = True

@@ -36,7 +36,7 @@ class EdgeDoor:
             if model is None:
                 known = nearest(action[:64], set(self._models))
                 raise NotFound(f"there is no action {action[:64]!r}{known}", param="action")
-            request.body = {"farthing": _extras(action, scope["query_string"])}
+            request.body = {"messages": [], "farthing": _extras(action, scope["query_string"])}
             self._passage.admit(request, model, scope)
             _agree(request)
         answer = await self._passage.flow(request)

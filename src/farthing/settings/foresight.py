@@ -129,7 +129,8 @@ class ForesightSettings(Section):
     """Segments of an action that are told apart; the others are one."""
     max_event_age_s: Annotated[float, Field(gt=0, le=86_400)] = 300
     """An event that we hear of later than this foretells nothing any more."""
-    compute_timeout_s: Seconds = 60
+    compute_timeout_s: Seconds = 20
+    """For the model. Twice this and `context_timeout_s` should fit into `events.deadline_s`: what is cut off there is tried again."""
     context_timeout_s: Seconds = 5
     """For all context of a prompt together."""
     max_under_way: Annotated[int, Field(ge=1, le=1024)] = 16

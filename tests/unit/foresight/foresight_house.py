@@ -126,7 +126,7 @@ class House:
 
     async def click(self, user: str | None = "ann", *, action: str = "briefing", tenant: str = "acme", **facts: Any) -> Answer:
         """A click comes to the stage."""
-        extras = Extras(action=action, user=user, cache=facts.pop("cache", "on"))
+        extras = Extras(action=action, user=user, cache=facts.pop("cache", "on"), conversation_id=facts.pop("conversation_id", None))
         request = Request(
             id=new_id(),
             principal=Principal(key_id=UUID(int=9), tenant=tenant),
