@@ -32,7 +32,7 @@ from farthing.cli.texts import embedded
 from farthing.inprocess.facts import InProcessFacts
 from farthing.inprocess.stores import InProcessChanges
 from farthing.inprocess.turns import InProcessTurns
-from farthing.memory.conversations import Conversations, line_of, turn_of
+from farthing.memory.conversations import Conversations, line_of
 from farthing.memory.keeping import Keeper
 from farthing.memory.locomo import Conversation, conversations
 from farthing.memory.recall import Recall
@@ -87,7 +87,7 @@ class User:
         """Keep the turns, and learn the facts."""
         spoken, after = [], None
         for number, (role, text) in enumerate(self.turns):
-            one = turn_of(TENANT, USER, "past", after, role, text, BEGAN + timedelta(minutes=number))
+            one = self._conversations.turn((TENANT, USER, "past"), after, role, text, BEGAN + timedelta(minutes=number))
             spoken.append(one)
             after = one.turn.id
         await self._conversations.keep(spoken)

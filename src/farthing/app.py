@@ -107,7 +107,17 @@ class Farthing:
         self._modes = Modes(settings, stores, self._catalogue, runtime.worker)
         self._routing = Routing(settings, self._catalogue, self._learning.learned, self._modes.of)
         self._extraction = Extraction(settings, stores, self._catalogue)
-        self._foresight = Foresight(settings, stores, self._catalogue, self._routing.routers.admit, stores.facts.profile)
+        cipher = _cipher(settings)
+        keyed = settings.retention.encryption_key is not None
+        self._foresight = Foresight(
+            settings,
+            stores,
+            self._catalogue,
+            self._routing.routers.admit,
+            stores.facts.profile,
+            cipher if keyed else None,
+            may_spend=lambda who: self._modes.of(who, None).rank == 0,
+        )
         hands = Hands(prune=prune_kind(settings, stores), waste=self._foresight.waste)
         self._jobs = Jobs(settings, stores, hands, self._foresight.crons, handles=runtime.handles)
         self._metrics = Metrics(runtime.worker)
@@ -119,8 +129,6 @@ class Farthing:
         self._spending = Spending(settings, stores, runtime.worker, self._observers())
         snapshot = Snapshot(settings.data / "snapshot", "keys", KeyRecord)
         self._ring = KeyRing(stores.keys, settings.keys, snapshot, before_use=self._spending.budgets.reload)
-        cipher = _cipher(settings)
-        keyed = settings.retention.encryption_key is not None
         semantic = self._embedder if settings.cache.semantic.enabled else None
         self._caches = Caches(settings, stores, semantic, cipher, shared=keyed)
         self._opinions = Opinions(settings, stores, self._caches.control, self._learning.book.hear, cipher)

@@ -6,13 +6,15 @@ from collections.abc import Callable
 
 from farthing.app_stores import Stores
 from farthing.background import Background
+from farthing.cipher import Cipher
 from farthing.events.handler import Handler
 from farthing.foresight.action import Action, Briefing, ProfileOf
 from farthing.foresight.click_book import ClickBook
 from farthing.foresight.edge import EdgeStage
 from farthing.foresight.flights import Flights
-from farthing.foresight.precompute import Foresee
+from farthing.foresight.precompute import Foresee, MaySpend
 from farthing.foresight.report import Reports
+from farthing.foresight.sealed import SealedEdge
 from farthing.foresight.states import Touches, touching
 from farthing.jobs.kind import Kind
 from farthing.pipeline.errands import Errands
@@ -33,10 +35,19 @@ class Foresight:
 
     `waste` is the kind of job that stores the weekly report, `crons` when it does. Without actions there is none of these.
     `admit` says whether a caller may use an action's model. `profile` reads the facts about a user, None where none are kept.
+    `cipher` seals answers at rest; None: they are not.
     """
 
     def __init__(
-        self, settings: Settings, stores: Stores, catalogue: Catalogue, admit: Callable[[Request], str], profile: ProfileOf | None = None
+        self,
+        settings: Settings,
+        stores: Stores,
+        catalogue: Catalogue,
+        admit: Callable[[Request], str],
+        profile: ProfileOf | None = None,
+        cipher: Cipher | None = None,
+        *,
+        may_spend: MaySpend,
     ) -> None:
         section = settings.foresight
         self._stores = stores
@@ -48,20 +59,23 @@ class Foresight:
         self.models = {name: one.model for name, one in section.actions.items()}
         self.book = ClickBook(stores.foresight, section)
         self.reports = Reports(self.actions, section, stores.foresight)
+        # What is at CloudFront's edge must be read there.
+        edge = SealedEdge(stores.edge, cipher) if cipher is not None and section.edge.store == "postgres" else stores.edge
         briefing = Briefing(self._pages.get, profile, timeout_s=section.context_timeout_s)
-        stage = EdgeStage(self.actions, section, stores.edge, briefing, self._flights, self.book, admit)
+        stage = EdgeStage(self.actions, section, edge, briefing, self._flights, self.book, admit)
         self._stage = stage
         self.stage = stage if self.actions else None
         self._foresee = Foresee(
             self.actions,
             section,
-            stores.edge,
+            edge,
             briefing,
             self._flights,
             self.book,
             self._errands,
             cost_of=_costs(catalogue),
             fingerprint_of=catalogue.fingerprint,
+            may_spend=may_spend,
         )
         self.hearer: Handler | None = self._foresee.handler()
         self.waste = Kind(name=_WASTE, handle=self._report) if self.actions else None

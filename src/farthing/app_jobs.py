@@ -30,6 +30,13 @@ def prunes(settings: Settings, stores: Stores) -> dict[str, pruning.Prune]:
         "events": lambda: stores.events.prune(utc_now() - timedelta(seconds=events.keep_s), max_rows=events.max_events),
         "facts": lambda: stores.facts.prune(max_history=memory.facts.max_history),
         "receipts": lambda: stores.receipts.prune(memory.max_receipts),
+        "turns": lambda: stores.turns.prune(
+            utc_now() - timedelta(seconds=memory.turn_ttl_s),
+            per_conversation=memory.turns_per_conversation,
+            per_user=memory.turns_per_user,
+            max_rows=memory.max_turns,
+        ),
+        "feedback": lambda: stores.feedback.prune(settings.feedback.max_rows),
         "edge_answers": lambda: stores.edge.prune(foresight.max_rows),
         "foresight": lambda: stores.foresight.prune((utc_now() - timedelta(weeks=foresight.keep_weeks)).date()),
     }

@@ -26,6 +26,7 @@ _VERSION = b"\x01"
 _KEY_BYTES = 32
 _ID_BYTES = 8
 _NONCE_BYTES = 12
+_NAME_BYTES = 16
 _HEAD_BYTES = len(_VERSION) + _ID_BYTES + _NONCE_BYTES
 _SALT = b"farthing/encryption-key/1"
 _SHORTEST_PASSPHRASE = 16
@@ -42,6 +43,7 @@ class Cipher:
         self._id = _key_id(key)
         self._digesting = hmac.digest(key, b"farthing digest key", "sha256")
         self._keys = {_key_id(one): AESGCM(one) for one in (*old, key)}
+        self._naming = hashlib.sha256(b"farthing names" + key).digest()
 
     def seal(self, text: bytes, about: bytes) -> bytes:
         """Encrypt. `about` says whose text it is and what for; it is not kept, and must be given again to open."""
@@ -65,6 +67,10 @@ class Cipher:
             return key.decrypt(head[1 + _ID_BYTES :], rest, head + about)
         except InvalidTag:
             raise CannotOpen("damaged, or sealed for another purpose") from None
+
+    def name(self, text: bytes) -> bytes:
+        """16 bytes that stand for a text: always the same ones under one key, and without the key nobody can try texts against them."""
+        return hmac.digest(self._naming, text, "sha256")[:_NAME_BYTES]
 
 
 def _key_id(key: bytes) -> bytes:

@@ -29,8 +29,13 @@ def main() -> None:
 
 
 def lean(settings: Settings) -> Settings:
-    """Without the caches: their copies in memory are for requests, and what is asked in the background has not been asked before."""
+    """Without the caches: their copies in memory are for requests, and what is asked in the background has not been asked before.
+
+    But for the semantic cache in Redis: of that there is no copy, and what is flushed in the background must be flushed there.
+    """
     cache = settings.cache
+    if cache.semantic.enabled and cache.semantic.backend == "redis":
+        return settings
     off = {name: section.model_copy(update={"enabled": False}) for name, section in (("exact", cache.exact), ("semantic", cache.semantic))}
     return settings.model_copy(update={"cache": cache.model_copy(update=off)})
 

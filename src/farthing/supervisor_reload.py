@@ -145,6 +145,8 @@ class Fleet:
         proposed = await asyncio.to_thread(load_text, text, os.environ, free, secrets)  # a vault may keep us waiting
         waiting = changed(load_text(self._text, os.environ, free, fresh_secrets(self._secrets)), proposed)
         settings = load_text(text, os.environ, {**self._overrides, **self._fixed()}, secrets)
+        if not self._gateways(settings) and not settings.jobs.workers:
+            raise SettingsError("jobs.workers is 0, and here are background processes alone: none would be left")
         check_providers(settings)
         check_redis(settings)
         await load_validators(settings)

@@ -242,6 +242,8 @@ def test_the_waste_report_says_what_was_read_and_what_was_for_nothing(ann: Ann) 
     ann.happens("deployment.done")
     ann.happens("user.login", user="ann", data={"plan": "pro"})  # the new ones take the place of the stale ones
     eventually(lambda: ann.ready(3) and len(_ahead(ann)) == 6, "three answers more")
+    clicked = "SELECT 1 FROM farthing.foresight_counts WHERE tenant = %s HAVING sum(served) = 2"
+    eventually(lambda: query(ann.seer, clicked, ann.tenant), "both clicks are counted")
     query(ann.seer, "UPDATE farthing.foreseen SET expires_at = expires_at - interval '5 s' WHERE expires_at <= now()")  # late clicks
 
     def report() -> Json | None:

@@ -191,6 +191,18 @@ def test_what_is_wrong_is_told_and_changes_nothing(
     assert memory(house, acme, "eve")["version"] == 0
 
 
+def test_what_is_read_at_this_moment_does_not_come_back(house: Installation, acme: str) -> None:
+    """Events of hers are on their way to the rules when she is forgotten."""
+    error = {"specversion": "1.0", "source": "app", "type": "error.500", "user": "hasty", "data": {"page": "/dashboard"}}
+    batch = [{**error, "id": f"hasty-{number}", "data": {"page": f"/page{number // 3}"}} for number in range(60)]
+    headers = {"authorization": f"Bearer {acme}", "content-type": "application/cloudevents-batch+json"}
+    assert httpx.post(f"{house.url}/v1/events", content=json.dumps(batch), headers=headers, timeout=20, verify=NO_TLS).status_code == 202
+    assert memory(house, acme, "hasty", "DELETE")["complete"]
+    eventually(lambda: not query(house, "SELECT 1 FROM farthing.event_deliveries WHERE tenant = 'acme'"), "the end of all deliveries")
+    assert memory(house, acme, "hasty", history="true")["history"] == []
+    assert rows_of(house, "hasty").keys() <= _STAYS
+
+
 def test_a_user_is_forgotten_everywhere(house: Installation, acme: str) -> None:
     """A text of hers goes through all that keeps anything. Then it is nowhere: in no table, in no file, the database's files included."""
     canary = "zanzibarian-canaries"  # in words: what looks like a secret is not learnt

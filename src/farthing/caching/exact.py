@@ -21,7 +21,7 @@ from farthing.pipeline.errands import Errands, renewal
 from farthing.pipeline.stage import Next
 from farthing.pipeline.stream import Tee
 from farthing.settings import CacheSettings
-from farthing.types import Answer, Completion, Json, Lifeline, Request, Source
+from farthing.types import Answer, Completion, Json, Lifeline, Request, Source, time_of
 
 Kept = Callable[[Request, bytes, Entry], None]
 
@@ -171,7 +171,7 @@ class ExactCache:
         if request.started_ns < self._flushed_ns:
             return entry
         self._memory.put(key, entry)
-        self._shared.put(request.principal.tenant, request.extras, key, entry, request.user)
+        self._shared.put(request.principal.tenant, request.extras, key, entry, request.user, time_of(request.id))
         self._kept(request, key, entry)
         return entry
 

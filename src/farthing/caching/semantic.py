@@ -23,7 +23,7 @@ from farthing.caching.question import Asked, Unfit, question_of
 from farthing.pipeline.errands import Errands, renewal
 from farthing.pipeline.stage import Next
 from farthing.settings import CacheSettings
-from farthing.types import Answer, Request, Source, utc_now
+from farthing.types import Answer, Request, Source, time_of
 
 _log = logging.getLogger("farthing.cache")
 
@@ -148,6 +148,6 @@ class SemanticCache:
                 request_id=request.id,
                 cost_microusd=entry.cost_microusd,
                 expires=entry.good_until(self._stretch),
-                at=utc_now(),
+                at=time_of(request.id),
             )
         )

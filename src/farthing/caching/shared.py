@@ -104,12 +104,15 @@ class SharedTier:
             self._known.pop(key, None)
         return entry
 
-    def put(self, tenant: str, extras: Extras, key: bytes, entry: Entry, user: str | None = None) -> None:
-        """Queue an entry for the store, under namespace and tags of the request that brought it, on behalf of the user."""
+    def put(self, tenant: str, extras: Extras, key: bytes, entry: Entry, user: str | None = None, arrived: datetime | None = None) -> None:
+        """Queue an entry for the store, under namespace and tags of the request that brought it, on behalf of the user.
+
+        `arrived` is when that request did: what was deleted since is not stored any more. None: now.
+        """
         if len(self._queue) >= self._settings.write_queue:
             self.dropped += 1
             return
-        self._queue.append((tenant, user, extras, key, entry, utc_now()))
+        self._queue.append((tenant, user, extras, key, entry, arrived or utc_now()))
         self._news.set()
 
     async def run(self) -> None:

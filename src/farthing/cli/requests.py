@@ -30,6 +30,8 @@ def show(
         return
     print(f"{found['id']} at {found['at']}, tenant {found['tenant']}" + (f", user {found['user']}" if found["user"] else ""))
     print_table(_COLUMNS, [[_cells(row) for row in found["attempts"]]])
+    for recalled in dict.fromkeys(row["memory"] for row in found["attempts"] if row.get("memory")):
+        print(f"memory: {recalled}")
     if found["transcript"] is not None:
         print(json.dumps(found["transcript"], indent=2, ensure_ascii=False))
     else:

@@ -33,6 +33,7 @@ _NAME: Final = re.compile(r"[a-z0-9]{1,20}")
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _JSON_MEDIA: Final = re.compile(r"[^/;]+/(?:json|[^;]*\+json)")
 _NUL: Final = rb"\u0000"
+_DEEPEST: Final = 100
 _INT32: Final = 2**31
 _SHOWN: Final = 64
 _SPEC: Final = '"specversion": "1.0"'
@@ -249,6 +250,8 @@ def _data(fields: Mapping[str, Any], raw: bytes) -> Any:
         data, raw = _unpacked(packed, str(fields.get("datacontenttype") or ""))
     if _NUL in raw or b"\0" in raw:
         _see_no_nul(data)
+    if raw.count(b"[") + raw.count(b"{") > _DEEPEST:
+        _see_bottom(data)
     return data
 
 
@@ -273,6 +276,16 @@ def _see_no_nul(data: Any) -> None:
             waiting += one
         elif isinstance(one, str) and "\0" in one:
             _wrong("data", "holds a NUL character, which cannot be stored")
+
+
+def _see_bottom(data: Any) -> None:
+    """What is nested deeper could be read here, and not be written by whoever comes with a longer stack."""
+    level = [data] if isinstance(data, dict | list) else []
+    for _ in range(_DEEPEST):
+        level = [one for outer in level for one in (outer.values() if isinstance(outer, dict) else outer) if isinstance(one, dict | list)]
+        if not level:
+            return
+    _wrong("data", f"is nested deeper than {_DEEPEST} levels")
 
 
 def _extensions(fields: Mapping[str, Any]) -> dict[str, str | int | bool]:

@@ -7,7 +7,6 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
 
 from farthing.errors import FarthingError, InvalidRequest
@@ -32,7 +31,6 @@ class ClickBook:
         self._foreseen: list[Foreseen] = []
         self._clicks: list[Click] = []
         self._learned: OrderedDict[str, tuple[float, list[ActionCounts]]] = OrderedDict()
-        self._at_once = asyncio.Event()
         self.dropped = 0
 
     @property
@@ -40,11 +38,17 @@ class ClickBook:
         """What is not written yet."""
         return len(self._foreseen) + len(self._clicks)
 
-    def computed(self, foreseen: Foreseen) -> None:
-        """An answer was computed ahead. Written at once: a click on it, in whatever process, must find it there to be counted for it."""
-        if self._room():
-            self._foreseen.append(foreseen)
-            self._at_once.set()
+    async def computed(self, foreseen: Foreseen) -> None:
+        """An answer was computed ahead, and nobody can have clicked on it yet. Written at once, where the store is there.
+
+        A click on it, in whatever process, must find it there to be counted for it.
+        """
+        try:
+            await self._log.add([foreseen], [])
+        except FarthingError as error:
+            _log.debug("an answer is not counted yet: %s", error)
+            if self._room():
+                self._foreseen.append(foreseen)
 
     def clicked(self, click: Click) -> None:
         """Somebody asked for an action."""
@@ -72,15 +76,11 @@ class ClickBook:
     async def run(self) -> None:
         """Write what there is now and then, until cancelled. While the store is away it waits."""
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.flush_interval_s):
-                    await self._at_once.wait()
-            self._at_once.clear()
+            await asyncio.sleep(self._settings.flush_interval_s)
             try:
                 await self.drain()
             except FarthingError as error:
                 _log.debug("clicks are not counted yet: %s", error)
-                await asyncio.sleep(self._settings.flush_interval_s)
 
     async def drain(self) -> None:
         """Write all that there is, at once. Raises the store's errors, and keeps what was not written."""

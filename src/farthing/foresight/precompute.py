@@ -56,12 +56,18 @@ _MICROUSD: Final = 1_000_000
 CostOf = Callable[[str, int, int], float]
 """What a model's answer costs about, by its tokens in and out: micro-dollars; 0 where nobody knows the price."""
 FingerprintOf = Callable[[str], str]
+MaySpend = Callable[[Principal], bool]
+"""Whether money is there for what nobody has asked for: not while the tenant is in a cheaper mode."""
+
+
+def _on_account_of(tenant: str, user: str) -> Principal:
+    return Principal(key_id=_NOBODYS_KEY, tenant=tenant, user=user, tier=TIER)
 
 
 class Foresee:
     """`computed` answers were made, `ready` were there already, `moved` were given up since a state kept changing, `failed` were not made.
 
-    `late` events were too old to foretell anything, `left_out` answers did not pay.
+    `late` events were too old to foretell anything, `left_out` answers did not pay, or money is short.
     """
 
     def __init__(
@@ -76,6 +82,7 @@ class Foresee:
         cost_of: CostOf,
         fingerprint_of: FingerprintOf,
         *,
+        may_spend: MaySpend,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._actions = {name: action for name, action in actions.items() if action.settings.after}
@@ -87,6 +94,7 @@ class Foresee:
         self._errands = errands
         self._cost_of = cost_of
         self._fingerprint_of = fingerprint_of
+        self._may_spend = may_spend
         self._clock = clock
         self._prior = Prior(click=settings.prior_click, weight=settings.prior_weight)
         self.computed = self.ready = self.moved = self.failed = self.late = self.left_out = 0
@@ -111,6 +119,9 @@ class Foresee:
         oldest = min(event.time, event.received_at)
         if (self._clock() - oldest).total_seconds() > self._settings.max_event_age_s:
             self.late += 1
+            return
+        if not self._may_spend(_on_account_of(event.tenant, user)):
+            self.left_out += len(actions)
             return
         counts = await self._book.learned(event.tenant)
         candidates = [self._candidate(action, event, of_action(counts, action.name)) for action in actions]
@@ -181,8 +192,7 @@ class Foresee:
             now=self._clock(),
             cost=answer.cost_microusd,
         )
-        kept = await self._store.put(made)
-        self._book.computed(
+        await self._book.computed(
             Foreseen(
                 request_id=made.request_id,
                 tenant=made.tenant,
@@ -191,19 +201,19 @@ class Foresee:
                 segment=segment,
                 versions=versions,
                 made_at=made.made_at,
-                expires_at=made.expires_at if kept else made.made_at,
+                expires_at=made.expires_at,
                 cost_microusd=made.cost_microusd,
                 tokens_in=usage.input,
                 tokens_out=usage.output,
             )
         )
-        return kept
+        return await self._store.put(made)
 
     def _request(self, action: Action, tenant: str, user: str, body: Json) -> Request:
         model = action.settings.model
         return Request(
             id=new_id(),
-            principal=Principal(key_id=_NOBODYS_KEY, tenant=tenant, user=user, tier=TIER),
+            principal=_on_account_of(tenant, user),
             operation=Operation.CHAT,
             body=body,
             model=model,

@@ -22,6 +22,7 @@ from farthing.types import Fact, Json, NewFact, Principal, Request, utc_now
 
 PREFIX: Final = "/v1/memory/"
 _MOST_BODY: Final = 512 * 1024
+_OK: Final = 200
 _USUAL: Final = 100
 _MOST: Final = 1000
 _SWITCHES: Final = {"true": True, "1": True, "false": False, "0": False}
@@ -64,7 +65,7 @@ class MemoryDoors:
             raise NotFound(f"name the user: {PREFIX}USER")
         tenant = _tenant_of(request.principal, query)
         _let_in(request.principal, checked_user(user))
-        status = 200
+        status = _OK
         match scope["method"]:
             case "GET" | "HEAD":
                 found = await self._show(tenant, user, query)
@@ -76,7 +77,8 @@ class MemoryDoors:
             case other:
                 raise MethodNotAllowed(f"{scope['path'][:200]} takes {_METHODS}, not {other[:16]}.", allowed=_METHODS)
         body = b"" if scope["method"] == "HEAD" else _encode(found)
-        await send_whole(scope, send, status, id_headers(request.id), body)
+        again = [] if status == _OK else [(b"x-should-retry", b"true")]
+        await send_whole(scope, send, status, [*id_headers(request.id), *again], body)
 
     async def _show(self, tenant: str, user: str, query: dict[str, str]) -> Json:
         known_parameters(query, "tenant", "history", "about", "limit", "receipts")

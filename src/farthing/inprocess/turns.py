@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from itertools import islice
+from itertools import accumulate, islice
 from uuid import UUID
 
 from msgspec.structs import replace
 
 from farthing.errors import InvalidRequest
+from farthing.ports import MOST_TURN_BYTES
 from farthing.types import Turn, utc_now
 
 _MOST_PAYLOAD_BYTES = 2**20
@@ -43,12 +44,12 @@ class InProcessTurns:
     async def of(self, tenant: str, user: str | None, conversation: str, *, limit: int) -> list[Turn]:
         """See `ports.TurnStore.of`."""
         found = [one for one in self._turns.values() if (one.tenant, one.user, one.conversation) == (tenant, user, conversation)]
-        return sorted(found, key=lambda turn: turn.number)[-limit:] if limit else []
+        return _latest(sorted(found, key=lambda turn: turn.number), limit)
 
     async def of_user(self, tenant: str, user: str, *, limit: int) -> list[Turn]:
         """See `ports.TurnStore.of_user`."""
         found = [turn for turn in self._turns.values() if (turn.tenant, turn.user) == (tenant, user)]
-        return sorted(found, key=_age)[-limit:] if limit else []
+        return _latest(sorted(found, key=_age), limit)
 
     async def forget(self, tenant: str, user_id: str | None) -> int:
         """See `ports.TurnStore.forget`."""
@@ -76,6 +77,12 @@ class InProcessTurns:
 
     def _drop(self, turns: Sequence[Turn]) -> int:
         return sum(self._turns.pop((turn.tenant, turn.id), None) is not None for turn in turns)
+
+
+def _latest(turns: Sequence[Turn], limit: int) -> list[Turn]:
+    held = list(accumulate(len(turn.payload) for turn in reversed(turns)))
+    most = min(limit, len(turns), sum(size <= MOST_TURN_BYTES for size in held))
+    return list(turns[len(turns) - most :]) if most else []
 
 
 def _age(turn: Turn) -> tuple[datetime, int]:

@@ -7,7 +7,6 @@ comes. While the store is away, turns wait in this worker. Embeddings are added 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections import deque
 from collections.abc import Sequence
@@ -30,6 +29,10 @@ _PRUNE_EVERY_S = 300.0
 _LONGEST_PAUSE_S = 5.0
 _PAUSE_S = 0.1
 _BATCH = 64
+
+
+Whose = tuple[str, str | None, str]
+"""A tenant, a user (None: nobody's), a conversation."""
 
 
 class Spoken(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +88,15 @@ class Conversations:
 
     def _comparable(self, turn: Turn) -> bytes | None:
         return turn.vector if turn.embedder is not None and turn.embedder == self._vectors.embedder else None
+
+    def turn(self, whose: Whose, after: UUID | None, role: str, text: str, at: datetime) -> Spoken:
+        """A turn after another one. The same turn has the same id: a retry stores nothing twice. Of two answers the first is kept."""
+        tenant, user, conversation = whose
+        parts = (tenant, user or "", conversation, str(after), role, text if role == "user" else "")
+        said = [part.encode(errors="replace") for part in parts]
+        name = UUID(bytes=self._cipher.name(b"".join(b"%d:%b" % (len(part), part) for part in said)))
+        turn = Turn(id=name, tenant=tenant, user=user, conversation=conversation, role=role, payload=b"", at=at)
+        return Spoken(turn=turn, text=text)
 
     async def keep(self, spoken: Sequence[Spoken]) -> bool:
         """Store turns. Waits a bounded time; False when they wait in this worker for the store. Never fails."""
@@ -186,22 +198,6 @@ class Conversations:
 def line_of(role: str, text: str) -> str:
     """What of a turn is embedded."""
     return f"{role}: {' '.join(text.split())}"
-
-
-def turn_id(tenant: str, user: str | None, conversation: str, after: UUID | None, role: str, text: str) -> UUID:
-    """The same for the same turn: who says what in which conversation, after which turn. So a retry stores nothing twice."""
-    digest = hashlib.sha256()
-    for part in (tenant, user or "", conversation, str(after), role, text):
-        said = part.encode(errors="replace")
-        digest.update(b"%d:" % len(said) + said)
-    return UUID(bytes=digest.digest()[:16])
-
-
-def turn_of(tenant: str, user: str | None, conversation: str, after: UUID | None, role: str, text: str, at: datetime) -> Spoken:
-    """A turn that is new. A user's turn has one answer: of two, the first is kept."""
-    name = turn_id(tenant, user, conversation, after, role, text if role == "user" else "")
-    turn = Turn(id=name, tenant=tenant, user=user, conversation=conversation, role=role, payload=b"", at=at)
-    return Spoken(turn=turn, text=text)
 
 
 def _about(turn: Turn) -> bytes:

@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
-from farthing.memory.conversations import Conversations, Spoken, turn_of
+from farthing.memory.conversations import Conversations, Spoken
 from farthing.memory.injection import cut
 from farthing.memory.wanted import Wanted
 from farthing.pipeline.message import text_of
@@ -86,12 +86,12 @@ class Keeper:
     def _turns(self, request: Request, wanted: Wanted, under: Under, said: str) -> list[Spoken]:
         whose = (wanted.tenant, wanted.user, wanted.conversation or "")
         at = time_of(request.id)
-        asked = turn_of(*whose, under.after, "user", cut(wanted.question, self._max_turn_bytes), at)
+        asked = self._conversations.turn(whose, under.after, "user", cut(wanted.question, self._max_turn_bytes), at)
         if under.retried is not None:
             asked = replace(asked, turn=replace(asked.turn, id=under.retried))
         if not said.strip():
             return [asked]
-        return [asked, turn_of(*whose, asked.turn.id, "assistant", cut(said, self._max_turn_bytes), at)]
+        return [asked, self._conversations.turn(whose, asked.turn.id, "assistant", cut(said, self._max_turn_bytes), at)]
 
     def _tell_of(self, request: Request, wanted: Wanted) -> None:
         """Only what the user has said, and never what was recalled or answered: from that nothing is to be learnt."""

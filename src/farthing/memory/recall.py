@@ -19,7 +19,7 @@ from farthing.memory.injection import kept_history, put, recent
 from farthing.memory.keeping import Keeper, Under
 from farthing.memory.vectors import Vectors
 from farthing.memory.wanted import Wanted, keeps_its_own_history, wanted_of
-from farthing.memory.windows import Said, best, render
+from farthing.memory.windows import Said, all_of, best, render
 from farthing.pipeline.message import text_of
 from farthing.pipeline.stage import Next
 from farthing.ports import FactStore
@@ -29,6 +29,10 @@ from farthing.types import Answer, Fact, Request
 _Found = TypeVar("_Found")
 _MOST_NAMED: Final = 16
 """Facts named in the trace; the ledger holds 256 characters of it."""
+_FEW: Final = 100
+"""So many turns may be looked at without a thread."""
+_LONGEST_QUESTION: Final = 4000
+"""Characters of a turn, its end, that are read to choose by. An embedder reads about a thousand."""
 _SHORT: Final = -8
 """A fact is named by the last characters of its id, which are random."""
 
@@ -112,9 +116,10 @@ class Recall:
     async def _chosen(self, lines: list[Line], older: Sequence[Spoken], wanted: Wanted) -> tuple[list[Line], list[str]]:
         """The lines of facts and of earlier turns. Where there is much to choose from, in a thread: that is some milliseconds of work."""
         all_fit = fit(lines, self._settings.max_fact_tokens)
-        if all_fit and not older:
-            return lines, []
-        question = wanted.question
+        most = self._settings.max_window_tokens
+        if all_fit and len(older) <= _FEW and all_of(turns := _shown(older), max_tokens=most):
+            return lines, render(turns, range(len(turns)))  # nothing to choose: no embedding either
+        question = wanted.question[-_LONGEST_QUESTION:]
         vector = await self._vectors.of(line_of("user", question)) if question.strip() else None
         vectors = [] if all_fit else self._vectors.known([text_of_fact(line) for line in lines])
 
@@ -122,7 +127,7 @@ class Recall:
             best_lines = lines
             if not all_fit:
                 best_lines = choose(lines, like_the_question(lines, vectors, question, vector), self._settings.max_fact_tokens)
-            return best_lines, _windows(older, question, vector, self._settings.max_window_tokens)
+            return best_lines, _windows(older, question, vector, most)
 
         return await asyncio.to_thread(choosing)
 
@@ -163,10 +168,14 @@ def _unsaid(turns: Sequence[Spoken], request: Request) -> list[Spoken]:
 def _windows(older: Sequence[Spoken], question: str, vector: bytes | None, max_tokens: int) -> list[str]:
     if not question.strip():
         return []
-    turns = [
+    turns = _shown(older)
+    return render(turns, best(turns, question, vector, max_tokens=max_tokens))
+
+
+def _shown(older: Sequence[Spoken]) -> list[Said]:
+    return [
         Said(speaker=one.turn.role, text=quoted(one.text), session=one.turn.at.date().isoformat(), vector=one.turn.vector) for one in older
     ]
-    return render(turns, best(turns, question, vector, max_tokens=max_tokens))
 
 
 def _trace(facts: Sequence[Fact], windows: Sequence[str], latest: Sequence[Spoken], looked: _Looked) -> str:

@@ -83,6 +83,12 @@ def best(turns: Sequence[Said], question: str, vector: Vector | None, *, max_tok
     return sorted(chosen)
 
 
+def all_of(turns: Sequence[Said], *, max_tokens: int) -> bool:
+    """Whether all turns fit, so that there is nothing to choose."""
+    heads = sum(_size(_head(turn.session)) for at, turn in enumerate(turns) if at == 0 or turns[at - 1].session != turn.session)
+    return heads + sum(_size(turn.line) for turn in turns) <= max_tokens * BYTES_PER_TOKEN
+
+
 def render(turns: Sequence[Said], places: Sequence[int]) -> list[str]:
     """The lines of the turns at these places: each session under its head, turns in their order."""
     lines: list[str] = []

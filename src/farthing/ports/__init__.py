@@ -6,7 +6,7 @@ from farthing.ports.extraction import ReadingStore, SightingStore
 from farthing.ports.feedback import FeedbackStore
 from farthing.ports.foresight import LATE_CLICKS, EdgeStore, ForesightLog
 from farthing.ports.jobs import Held, JobStore
-from farthing.ports.memory import FactStore, Forgetter, Personal, ReceiptStore, TurnStore
+from farthing.ports.memory import MOST_TURN_BYTES, FactStore, Forgetter, Personal, ReceiptStore, TurnStore
 from farthing.ports.models import Call, Embedder, Encoded, Provider, Signer
 from farthing.ports.modes import ConfigStore, SpendLog
 from farthing.ports.money import BudgetStore, KeyStore, Ledger, LedgerStore, Meter, Purse, ReportBy, RequestRecords, Reservation
@@ -19,6 +19,7 @@ __all__ = [
     "EVERYTHING",
     "LATE_CLICKS",
     "MOST_ARTEFACT_BYTES",
+    "MOST_TURN_BYTES",
     "AnswerStore",
     "BudgetStore",
     "CacheControl",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from farthing.types import Fact, NewFact, Profile, Receipt, Turn
+
+MOST_TURN_BYTES: Final = 4 * 2**20
+"""Of payloads that are read at once: whoever has sent only the longest turns gets fewer of them."""
 
 
 class FactStore(Protocol):
@@ -47,10 +50,10 @@ class TurnStore(Protocol):
         """
 
     async def of(self, tenant: str, user: str | None, conversation: str, *, limit: int) -> list[Turn]:
-        """The latest turns of a conversation, in order."""
+        """The latest turns of a conversation, in order; at most `MOST_TURN_BYTES` of payloads."""
 
     async def of_user(self, tenant: str, user: str, *, limit: int) -> list[Turn]:
-        """The latest turns of a user in all conversations, in the order of their time."""
+        """The latest turns of a user in all conversations, in the order of their time; at most `MOST_TURN_BYTES` of payloads."""
 
     async def forget(self, tenant: str, user_id: str | None) -> int:
         """Delete the turns of a user, or (None) the tenant. Returns how many went. Turns on their way are not stored any more."""

@@ -16,7 +16,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import TupleRow
 
 from farthing.breaker import Breaker
-from farthing.errors import FarthingError, Overloaded
+from farthing.errors import FarthingError, Overloaded, Unavailable
 from farthing.postgres.connection import Connection, conninfo, cut_off_after
 from farthing.postgres.translate import translated
 
@@ -57,6 +57,8 @@ class EdgeReader:
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
+        self._give_up(self._waiting)  # a task that is cancelled before it has begun tells nobody
+        self._waiting = []
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
@@ -69,15 +71,20 @@ class EdgeReader:
                 with translated(), self._breaker.attempt():
                     rows = await self._rows([place for place, _ in batch])
             except BaseException as error:
-                for _, landed in batch:
-                    if not landed.done():
-                        landed.set_exception(error) if isinstance(error, FarthingError) else landed.cancel()
                 if not isinstance(error, FarthingError):
+                    self._give_up(batch)
                     raise
+                self._give_up(batch, error)
                 continue
             for number, (_, landed) in enumerate(batch, 1):
                 if not landed.done():
                     landed.set_result(rows.get(number))
+
+    @staticmethod
+    def _give_up(batch: Sequence[tuple[Place, asyncio.Future[TupleRow | None]]], error: FarthingError | None = None) -> None:
+        for _, landed in batch:
+            if not landed.done():
+                landed.set_exception(error or Unavailable("The edge store is closed, or failed."))
 
     async def _rows(self, places: Sequence[Place]) -> dict[int, TupleRow]:
         if not places:

@@ -34,6 +34,13 @@ _NAMES = {
 }
 """All of them said, or variables of the environment that are none of ours would change them."""
 
+_OVERLOOKED = """
+SELECT FROM unnest(%(runs)s::text[], %(wides)s::integer[]) AS r(run, wide)
+WHERE EXISTS (SELECT FROM farthing.pgqueuer q WHERE q.entrypoint = r.run AND q.status = 'queued' AND q.execute_after < now())
+  AND (SELECT count(*) FROM farthing.pgqueuer q WHERE q.entrypoint = r.run AND q.status = 'picked') < r.wide
+LIMIT 1
+"""
+
 
 class LostRace(Exception):
     """Another worker took the same places. The transaction is void; a later try will do."""
@@ -72,7 +79,15 @@ class JobQueue:
         found = await self._on(connection).dequeue(most, limits, self.worker, None, self._lease)
         if connection.info.transaction_status is TransactionStatus.INERROR:
             raise LostRace
+        if not found and await self._overlooked(connection, runs):
+            raise LostRace
         return {int(job.payload): job.id for job in found}
+
+    @staticmethod
+    async def _overlooked(connection: Connection, runs: Mapping[UUID, int]) -> bool:
+        """Whether there are entries that could have been leased. pgqueuer looks at the first ones only, which another worker may lock."""
+        values = {"runs": [str(run) for run in runs], "wides": list(runs.values())}
+        return await (await connection.execute(_OVERLOOKED, values)).fetchone() is not None
 
     async def put_back(self, connection: Connection, entries: Mapping[int, float]) -> None:
         """Entries that are due again in so many seconds."""

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from psycopg.rows import TupleRow
 
+from farthing.ports import MOST_TURN_BYTES
 from farthing.postgres.erasures import UNTIL_WRITTEN, covered, erase
 from farthing.postgres.pool import Database
 from farthing.types import Turn, utc_now
@@ -38,10 +39,16 @@ FROM unnest(%(ids)s::uuid[], %(vectors)s::bytea[], %(embedders)s::text[]) AS g(i
 WHERE t.tenant = %(tenant)s AND t.user_id = %(user)s AND t.id = g.id AND t.vector IS NULL AND g.vector IS NOT NULL
 """
 _OF = f"""
-SELECT {_COLUMNS} FROM farthing.turns WHERE tenant = %s AND user_id = %s AND conversation = %s ORDER BY number DESC LIMIT %s
+SELECT {_COLUMNS} FROM (
+  SELECT t.*, sum(octet_length(payload)) OVER (ORDER BY number DESC) AS held
+  FROM (SELECT * FROM farthing.turns WHERE tenant = %s AND user_id = %s AND conversation = %s ORDER BY number DESC LIMIT %s) AS t
+) AS t WHERE held <= {MOST_TURN_BYTES} ORDER BY number DESC
 """  # noqa: S608  # the same
 _OF_USER = f"""
-SELECT {_COLUMNS} FROM farthing.turns WHERE tenant = %s AND user_id = %s ORDER BY at DESC, number DESC LIMIT %s
+SELECT {_COLUMNS} FROM (
+  SELECT t.*, sum(octet_length(payload)) OVER (ORDER BY at DESC, number DESC, conversation DESC) AS held
+  FROM (SELECT * FROM farthing.turns WHERE tenant = %s AND user_id = %s ORDER BY at DESC, number DESC LIMIT %s) AS t
+) AS t WHERE held <= {MOST_TURN_BYTES} ORDER BY at DESC, number DESC, conversation DESC
 """  # noqa: S608  # the same
 _FORGET = """
 DELETE FROM farthing.turns WHERE ctid = ANY (ARRAY(

@@ -19,7 +19,7 @@ import pytest
 from msgspec.structs import replace
 
 from farthing.errors import InvalidRequest
-from farthing.ports import TurnStore
+from farthing.ports import MOST_TURN_BYTES, TurnStore
 from farthing.testing.stores import Clock
 from farthing.types import Turn
 
@@ -157,6 +157,13 @@ class TurnStoreContract:
         with pytest.raises(InvalidRequest):
             await store.add([said(1, clock), said(2, clock, **odd)])
         assert await store.of_user("acme", "ann", limit=10) == []
+
+    async def test_no_more_is_read_at_once_than_there_is_room_for(self, talking: Talking) -> None:
+        store, clock = talking.store, talking.clock
+        await store.add([said(number, clock, payload=bytes(2**20)) for number in range(1, 7)])
+        most = MOST_TURN_BYTES // 2**20
+        assert [turn.number for turn in await store.of("acme", "ann", "c1", limit=10)] == list(range(7 - most, 7))
+        assert [turn.number for turn in await store.of_user("acme", "ann", limit=10)] == list(range(7 - most, 7))
 
     async def test_names_are_never_read_as_anything_else(self, talking: Talking) -> None:
         store, clock = talking.store, talking.clock

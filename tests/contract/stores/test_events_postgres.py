@@ -122,6 +122,17 @@ async def test_who_publishes_waits_for_an_earlier_one_of_his_tenant_that_is_not_
     assert await numbers(bus) == [1, 2]
 
 
+async def test_a_lane_does_not_end_while_an_event_comes(bus: PostgresEvents, database: Database) -> None:
+    await bus.publish([event(1)])
+    last = await bus.take("hear", lanes=1, lease_s=30)
+    async with database.service() as connection:
+        await append(connection, [event(2)])
+        ending = asyncio.create_task(bus.done(last))
+        await asyncio.sleep(_WAITS_S)
+    assert await ending == 1
+    assert await numbers(bus) == [2]
+
+
 async def test_who_forgets_waits_for_what_is_being_stored(bus: PostgresEvents, database: Database) -> None:
     async with database.service() as connection:
         await append(connection, [event(1)])

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from contextlib import suppress
 from datetime import timedelta
 
 import psycopg
@@ -93,6 +94,19 @@ async def test_what_the_profile_says_is_what_the_rows_say(in_postgres: Minded, c
     rows, hot = _rows_and_profiles(clean)
     assert rows == hot
     assert len(rows) > 3
+
+
+async def test_readers_that_give_up_leave_their_connections_to_others(in_postgres: Minded, database: Database) -> None:
+    await in_postgres.learn(fact(in_postgres, "city", "Oslo"))
+
+    async def hasty(number: int) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(number * 0.0001):
+                await in_postgres.store.profile("acme", "ann")
+
+    await asyncio.gather(*(hasty(number) for number in range(100)))
+    assert database._in_use == 0
+    assert await asyncio.gather(*(in_postgres.holds() for _ in range(20))) == [[("city", "Oslo")]] * 20
 
 
 async def test_a_learner_that_waits_for_a_deletion_to_be_written_sees_it(in_postgres: Minded, clean: str) -> None:

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from farthing.errors import Unavailable
+from farthing.events.telling import TellingFeedback
 from farthing.inprocess.feedback import InProcessFeedback
 from farthing.postgres.connection import Connection
 from farthing.postgres.feedback import PostgresFeedback
@@ -22,7 +23,7 @@ def clean(url: str) -> str:
     return url
 
 
-@pytest.fixture(params=["inprocess", "postgres"])
+@pytest.fixture(params=["inprocess", "postgres", "telling"])
 def said(request: pytest.FixtureRequest) -> Said:
     clock, told = Clock(), list[Event]()
 
@@ -31,6 +32,9 @@ def said(request: pytest.FixtureRequest) -> Said:
 
     if request.param == "inprocess":
         return Said(store=InProcessFeedback(told.append, clock=clock), clock=clock, told=all_told)
+
+    if request.param == "telling":
+        return Said(store=TellingFeedback(InProcessFeedback(clock=clock), told.append), clock=clock, told=all_told)
 
     async def append(_: Connection, events: Sequence[Event]) -> None:
         told.extend(events)

@@ -108,3 +108,14 @@ async def test_what_a_store_cannot_hold_is_nobodys(emptied: str, database: Datab
     store = PostgresEdge(database, emptied, clock=Clock())
     assert await store.get("acme", "an\0n", "briefing") is None
     await store.close()
+
+
+async def test_who_waits_while_it_is_closed_is_told(emptied: str, database: Database) -> None:
+    store = PostgresEdge(database, emptied, clock=Clock())
+    waiting = [asyncio.create_task(store.get("acme", "ann", "briefing")) for _ in range(3)]
+    await asyncio.sleep(0)  # they are in line, and the connection is being made
+    await store.close()
+    for told in await asyncio.gather(*waiting, return_exceptions=True):
+        assert isinstance(told, Unavailable)
+    assert await store.get("acme", "ann", "briefing") is None
+    await store.close()

@@ -15,7 +15,7 @@ from farthing.cipher import Cipher
 from farthing.errors import InvalidRequest, Unavailable
 from farthing.inprocess.stores import InProcessAnswers, InProcessChanges
 from farthing.settings import ExactCacheSettings
-from farthing.types import Extras, StoredAnswer
+from farthing.types import CacheScope, Extras, StoredAnswer, utc_now
 
 
 def entry(size: int = 500, *, expires: float | None = None, model: str = "m") -> Entry:
@@ -150,6 +150,18 @@ async def test_an_answer_written_is_found_by_its_tenant_only() -> None:
     assert shared.has(key(1))
     assert await shared.get("acme", key(1)) == one
     assert await shared.get("other", key(1)) is None
+
+
+async def test_an_answer_that_was_asked_for_before_its_user_was_forgotten_is_not_stored() -> None:
+    """However late it comes: the model may have taken its time."""
+    store = Store()
+    shared = tier(store)
+    before = utc_now()
+    await store.forget("acme", CacheScope(user_id="ann"))
+    for number, user, arrived in ((1, "ann", before), (2, "ann", utc_now()), (3, "bob", before), (4, None, before)):
+        shared.put("acme", Extras(), key(number), entry(), user, arrived)
+    await shared.drain()
+    assert [await store.get("acme", key(number)) is not None for number in (1, 2, 3, 4)] == [False, True, True, True]
 
 
 async def test_a_new_worker_learns_what_is_there() -> None:

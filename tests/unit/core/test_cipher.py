@@ -107,3 +107,9 @@ def test_a_folder_that_cannot_be_written_is_a_settings_error(tmp_path: Path) -> 
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SettingsError, match="cannot be written"):
         open_cipher(None, [], tmp_path / "file" / "secret.key")
+
+
+def test_a_text_has_one_name_under_a_key_and_another_one_under_each_other_key() -> None:
+    cipher = Cipher(bytes(32))
+    assert cipher.name(b"a") == Cipher(bytes(32), [b"x" * 32]).name(b"a")
+    assert len({cipher.name(b"a"), cipher.name(b"b"), Cipher(b"x" * 32).name(b"a")}) == 3

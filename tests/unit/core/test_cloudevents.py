@@ -178,11 +178,17 @@ def test_another_format_is_told_what_to_send(media: str) -> None:
     assert caught.value.param == "content-type"
 
 
-def test_deep_data_are_refused_or_taken_whole() -> None:
-    for depth in (50, 900, 5000):
-        event = json.dumps(_event(data=...))[:-1] + ', "data": ' + "[" * depth + "]" * depth + "}"
+@pytest.mark.parametrize(("begin", "end", "levels"), [("[", "]", 1), ('{"a": ', "}", 1), ('[1, {"a": ', "}]", 2)])
+def test_deep_data_are_refused(begin: str, end: str, levels: int) -> None:
+    for depth in (2, 100, 102, 900, 5000):
+        event = json.dumps(_event(data=...))[:-1] + ', "data": ' + begin * (depth // levels) + "1" + end * (depth // levels) + "}"
         arrived = _read(event.encode())
-        assert len(arrived.events) + len(arrived.refused) == 1
+        assert (len(arrived.events), len(arrived.refused)) == ((1, 0) if depth <= 100 else (0, 1)), depth
+
+
+def test_wide_data_are_not_deep() -> None:
+    wide = {"rows": [{"a": [1]} for _ in range(500)]}
+    assert _read(_event(data=wide)).events[0].data == wide
 
 
 _json = st.recursive(

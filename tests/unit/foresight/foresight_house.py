@@ -71,6 +71,7 @@ class House:
         self.thinking: Callable[[], Any] | None = None
         self.says: Said = lambda: f"Answer {len(self.asked)}"
         self.allowed = True
+        self.short_of_money: set[str] = set()
         self.actions = {name: Action(name, one) for name, one in self.settings.actions.items()}
         self.flights = Flights()
         self.errands = Errands(most=16)
@@ -87,6 +88,7 @@ class House:
             self.errands,
             cost_of=lambda *_: float(COST),
             fingerprint_of=lambda model: f"print of {model}",
+            may_spend=lambda who: who.tenant not in self.short_of_money,
             clock=self.clock,
         )
 

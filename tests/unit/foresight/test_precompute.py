@@ -154,6 +154,17 @@ async def test_old_events_and_those_of_nobody_foretell_nothing() -> None:
     assert house.foresee.late == 2
 
 
+async def test_while_money_is_short_nothing_is_computed_that_nobody_asked_for() -> None:
+    house = House()
+    house.short_of_money.add("acme")
+    await house.event("user.login")
+    assert (house.asked, house.foresee.left_out) == ([], 1)
+    assert text_of(await house.click()) == "Answer 1"
+    house.short_of_money.clear()
+    await house.event("user.login", user="bob")
+    assert house.foresee.computed == 1
+
+
 async def test_an_answer_that_nobody_reads_is_not_computed_any_more() -> None:
     house = House(explore=0)
     for number in range(40):

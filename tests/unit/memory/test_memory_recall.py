@@ -6,11 +6,14 @@ import asyncio
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from recall_house import House, KnownFacts, Meanings, fact, request
 
 from farthing.errors import InvalidRequest, Unavailable, UpstreamUnavailable
 from farthing.inprocess.turns import InProcessTurns
 from farthing.memory.block import CLOSE, OPEN
+from farthing.memory.injection import kept_history
 from farthing.settings.memory_recall import RecallSettings
 from farthing.types import Operation
 
@@ -388,3 +391,40 @@ async def test_odd_messages_pass_and_leave_no_empty_turns(messages: list[Any]) -
     await house.send(request(messages, memory="facts+windows", conversation_id="c1"))
     assert await house.said() == []
     assert "plan: pro" in _block(house)
+
+
+_ROLES = st.sampled_from(["user", "assistant", "call", "tool", "system"])
+
+
+def _message(role: str, at: int) -> dict[str, Any]:
+    if role == "call":
+        return {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+        }
+    return {"role": role, "content": f"{role} {at}", **({"tool_call_id": "1"} if role == "tool" else {})}
+
+
+@given(st.lists(_ROLES, max_size=12), st.integers(1, 6), st.integers(0, 60))
+def test_what_is_left_of_a_history_is_its_end_with_all_instructions_and_no_result_without_its_call(
+    roles: list[str], turns: int, tokens: int
+) -> None:
+    messages = [*(_message(role, at) for at, role in enumerate(roles)), {"role": "user", "content": "Hi"}]
+    asked = request(messages)
+    kept_history(asked, turns=turns, max_tokens=tokens)
+    left = asked.body["messages"]
+    assert left[-1] == messages[-1]
+    assert [one for one in messages if one in left] == left
+    assert [one for one in left if one["role"] == "system"] == [one for one in messages if one["role"] == "system"]
+    first = next((at for at, one in enumerate(left) if one["role"] == "tool"), None)
+    if first is not None and any(one.get("tool_calls") for one in messages[: messages.index(left[first])]):
+        assert any(one.get("tool_calls") for one in left[:first])
+
+
+async def test_a_huge_turn_costs_no_more_to_choose_by_than_its_end() -> None:
+    house = House(RecallSettings(max_window_tokens=20), embedder=Meanings())
+    for text in ("I play tennis.", "The office is far away from here.", "I cook on Sundays."):
+        await house.ask(text, conversation_id="c0")
+    await house.ask("x " * 1_000_000 + "When do I run?", memory="facts+windows")
+    assert "tennis" in _block(house)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farthing.memory.windows import Said, best, relevance, render
+from farthing.memory.windows import Said, all_of, best, relevance, render
 from farthing.memory.words import words_of
 from farthing.pipeline.tokens import count_text
 
@@ -88,6 +88,7 @@ def test_the_context_is_never_larger_than_its_budget(turns: list[Said], question
     places = best(turns, question, None, max_tokens=most)
     assert places == sorted(set(places))
     assert count_text("\n".join(render(turns, places))) <= most
+    assert not all_of(turns, max_tokens=most) or places == list(range(len(turns)))
 
 
 def test_words_meet_without_their_endings() -> None:

@@ -186,3 +186,19 @@ def test_a_lost_hedge_is_paid_for_out_of_the_savings_and_a_failed_attempt_is_not
     lost, failed = kept.entries
     assert (lost.source, lost.saved_microusd, lost.baseline_microusd) == ("none", -lost.cost_microusd, 0)
     assert failed.saved_microusd == 0, "without Farthing somebody would have paid for that too"
+
+
+def test_the_entry_of_an_answer_says_where_the_exact_cache_keeps_it() -> None:
+    meter, kept, _ = metered()
+    key = bytes(range(32))
+    meter.attempt(request(answer_key=key), attempt())
+    meter.outcome(request(answer_key=key), Answer(source=Source.EXACT, model="fast"), None)
+    assert [entry.answer_key for entry in kept.entries] == [key.hex(), key.hex()]
+    kept.entries.clear()
+    meter.attempt(request(answer_key=key), attempt(final=False))
+    meter.attempt(request(answer_key=key), attempt(error="upstream_timeout"))
+    meter.attempt(request(answer_key=key, purpose="refresh"), attempt())
+    meter.attempt(request(), attempt())
+    meter.outcome(request(answer_key=key), Answer(source=Source.SEMANTIC, model="fast"), None)
+    meter.outcome(request(answer_key=key), None, Overloaded("full"))
+    assert [entry.answer_key for entry in kept.entries] == [None] * 6

@@ -22,6 +22,8 @@ else:
 
 NEAR: Final = 8
 """So many nearest rows say whether a prompt is of a known kind."""
+_FURTHEST: Final = 100.0
+"""From the mean: no score is further off. A damaged router may say anything."""
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -109,7 +111,7 @@ class LearnedModel:
         near = cosine[:, : len(self._landmarks)]
         said = [kernel(shape, near, distance)[0] @ coefficients for shape, coefficients in self._smooth]
         said.append(neighbours_say(places[:, : self._artefact.neighbours], self._scores, self._means)[0] - self._means)
-        each = np.stack(said)
+        each = np.clip(np.stack(said), -_FURTHEST, _FURTHEST)
         scores = self._means + self._weights @ each
         differences = each[:, -1:] - each[:, :-1]
         known = cosine[0, places[0, :NEAR]].mean() >= self._artefact.near_cosine and distance.min() <= self._artefact.near_distance
