@@ -42,7 +42,7 @@ from farthing.ports import Encoded
 from farthing.settings.memory_recall import RecallSettings
 from farthing.types import Answer, Extras, Json, Lifeline, NewFact, Operation, Principal, Request, Source, new_id, utc_now
 
-FILE = Path("/work/shared/data/memory/locomo_dev.json.gz")
+FILE = Path(__file__).parents[2] / "shared/data/memory/locomo_dev.json.gz"
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 OPUS_IN, OPUS_OUT, HAIKU_IN, HAIKU_OUT = 15.0, 75.0, 0.25, 1.25
 ANSWER_TOKENS, READ_IN, READ_OUT = 300, 1000, 100
@@ -126,6 +126,8 @@ def main() -> None:
     arguments.add_argument("--history-tokens", type=int, default=80_000)
     arguments.add_argument("--questions", type=int, default=100, help="of each conversation at most")
     wanted = arguments.parse_args()
+    if not wanted.file.exists():
+        raise SystemExit(f"skipped: there is no {wanted.file}; say where LoCoMo's JSON is with --file")
     data = _read(wanted.file)
     talks = conversations(data)
     observed = [_observations(sample) for sample in json.loads(data)]

@@ -338,8 +338,6 @@ class Farthing:
         self._learning.start(self._background)
         self._events.start(self._background)
         self._jobs.start(self._background)
-        self._extraction.start(self._background)
-        self._opinions.start(self._background)
         self._foresight.start(self._background, handles=self._runtime.handles)
         await self._modes.start(self._background, lambda: self._ring.loaded)
         start("changes", self._listen)
@@ -350,7 +348,6 @@ class Farthing:
         start("retention", self._policies.run)
         start("transcripts", self._transcripts.run)
         start("old transcripts", self._transcripts.prune)
-        self._memories.start(self._background)
         start("metrics", partial(self._metrics.run, self._metrics_dir / f"metrics-{self._runtime.worker}.json", _METRICS_EVERY_S))
         if self._settings.telemetry.cloudwatch.mode != "off":
             start("CloudWatch", self._cloudwatch.run)

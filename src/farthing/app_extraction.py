@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
-from datetime import timedelta
 from functools import partial
 
 from farthing.app_stores import Stores
-from farthing.background import Background
-from farthing.errors import BudgetExceeded, FarthingError, PriceUnknown
+from farthing.errors import BudgetExceeded, PriceUnknown
 from farthing.events.handler import Handler
 from farthing.memory.extraction import BY_BUDGET, Extractor
 from farthing.memory.rules import FactRules
@@ -18,15 +15,12 @@ from farthing.pipeline.errands import Errands
 from farthing.pipeline.stage import Next
 from farthing.pipeline.tokens import count_request
 from farthing.routing.catalogue import Catalogue
-from farthing.settings import LONGEST_WINDOW_S, Settings
+from farthing.settings import Settings
 from farthing.spend.prices import cost
 from farthing.telemetry import instruments as names
 from farthing.telemetry.metrics import Metrics
-from farthing.types import Answer, Json, Request, Source, Subscription, Usage, utc_now
+from farthing.types import Answer, Json, Request, Source, Subscription, Usage
 
-_PRUNE_EVERY_S = 600.0
-_KEPT = timedelta(seconds=LONGEST_WINDOW_S)
-_READ_KEPT = _KEPT + timedelta(days=1)
 _MOST_OBSERVED = 100
 """Events of a user that rules look at together."""
 
@@ -36,8 +30,6 @@ class Extraction:
 
     def __init__(self, settings: Settings, stores: Stores, catalogue: Catalogue) -> None:
         memory = settings.memory
-        self._stores = stores
-        self._max_sightings = memory.max_sightings
         self._errands = Errands(most=memory.extractor.max_questions, timeout_s=memory.extractor.timeout_s)
         self._line = asyncio.Semaphore(memory.extractor.max_questions)
         self._dropped = dict.fromkeys(REASONS, 0)
@@ -81,19 +73,6 @@ class Extraction:
     def begin(self, flow: Next) -> None:
         """From now on the model is asked this way."""
         self._errands.begin(partial(_affordable, flow))
-
-    def start(self, background: Background) -> None:
-        """Begin the background work."""
-        background.start("old sightings", self._prune)
-
-    async def _prune(self) -> None:
-        """Delete what is old, now and then, until cancelled."""
-        while True:
-            now = utc_now()
-            with suppress(FarthingError):
-                await self._stores.sightings.prune(now - _KEPT, max_rows=self._max_sightings)
-                await self._stores.readings.prune(now - _READ_KEPT)
-            await asyncio.sleep(_PRUNE_EVERY_S)
 
     async def aclose(self) -> None:
         """End what is under way. Its events are delivered again."""

@@ -8,7 +8,6 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from farthing.app_stores import Stores
-from farthing.background import Background
 from farthing.cipher import Cipher
 from farthing.events.telling import TellingConfig, TellingFeedback
 from farthing.feedback.book import FeedbackBook, Hear, Said
@@ -62,10 +61,6 @@ class Opinions:
     def admin(self, opened: Open) -> FeedbackDoors:
         """Where admins read it."""
         return FeedbackDoors(self._stores.feedback, self._sealing.open, self._stores.retention, opened)
-
-    def start(self, background: Background) -> None:
-        """Begin the background work."""
-        background.start("old feedback", self.book.prune)
 
     def register(self, metrics: Metrics) -> None:
         """Show what is said."""

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
-
 from farthing.app_caches import Caches
 from farthing.app_stores import Stores
-from farthing.background import Background
-from farthing.errors import FarthingError
 from farthing.http.memory import MemoryDoors
 from farthing.memory.forgetting import Forgetting
 from farthing.ports import EVERYTHING, JobStore, Personal
 from farthing.settings import Settings
 from farthing.types import CacheScope
-
-_PRUNE_EVERY_S = 60.0
 
 
 def personal_places(stores: Stores, caches: Caches) -> dict[str, Personal]:
@@ -81,19 +74,5 @@ class Memories:
     """`forgetting` is for all doors by which somebody may be forgotten; `doors` are the users' own."""
 
     def __init__(self, settings: Settings, stores: Stores, caches: Caches) -> None:
-        self._settings = settings.memory
-        self._stores = stores
-        self.forgetting = Forgetting(personal_places(stores, caches), stores.receipts, timeout_s=self._settings.forget_timeout_s)
+        self.forgetting = Forgetting(personal_places(stores, caches), stores.receipts, timeout_s=settings.memory.forget_timeout_s)
         self.doors = MemoryDoors(stores.facts, self.forgetting, settings.server)
-
-    def start(self, background: Background) -> None:
-        """Begin the background work."""
-        background.start("old facts", self._prune)
-
-    async def _prune(self) -> None:
-        """Delete what has expired and what is too old, now and then, until cancelled."""
-        while True:
-            with suppress(FarthingError):
-                await self._stores.facts.prune(max_history=self._settings.facts.max_history)
-                await self._stores.receipts.prune(self._settings.max_receipts)
-            await asyncio.sleep(_PRUNE_EVERY_S)

@@ -14,7 +14,7 @@ from farthing.jobs import pruning
 from farthing.jobs.engine import Engine
 from farthing.jobs.kind import Kind
 from farthing.jobs.schedules import Schedules
-from farthing.settings import Settings
+from farthing.settings import LONGEST_WINDOW_S, Settings
 from farthing.telemetry import instruments as names
 from farthing.telemetry.metrics import Metrics
 from farthing.types import Cron, utc_now
@@ -23,13 +23,14 @@ _ENDS = ("done", "failed", "retry", "cancelled", "released", "lost")
 
 
 def prunes(settings: Settings, stores: Stores) -> dict[str, pruning.Prune]:
-    """How each store is pruned. Whoever adds a store that grows adds it here."""
-    jobs, events, memory, foresight = settings.jobs, settings.events, settings.memory, settings.foresight
+    """How each store is pruned. Whoever adds a store that grows adds it here. Events grow too fast for this: see `Dispatcher.prune`."""
+    jobs, memory, foresight = settings.jobs, settings.memory, settings.foresight
     return {
         "jobs": lambda: stores.jobs.prune(utc_now() - timedelta(seconds=jobs.keep_s), max_runs=jobs.max_runs),
-        "events": lambda: stores.events.prune(utc_now() - timedelta(seconds=events.keep_s), max_rows=events.max_events),
         "facts": lambda: stores.facts.prune(max_history=memory.facts.max_history),
         "receipts": lambda: stores.receipts.prune(memory.max_receipts),
+        "sightings": lambda: stores.sightings.prune(utc_now() - timedelta(seconds=LONGEST_WINDOW_S), max_rows=memory.max_sightings),
+        "readings": lambda: stores.readings.prune(utc_now() - timedelta(seconds=LONGEST_WINDOW_S) - timedelta(days=1)),
         "turns": lambda: stores.turns.prune(
             utc_now() - timedelta(seconds=memory.turn_ttl_s),
             per_conversation=memory.turns_per_conversation,

@@ -41,7 +41,6 @@ class Memory:
     def start(self, background: Background) -> None:
         """Begin the background work."""
         background.start("turns", self.conversations.run)
-        background.start("old turns", self.conversations.prune)
 
     async def drain(self) -> None:
         """Write all that waits, at once. Raises the store's errors."""

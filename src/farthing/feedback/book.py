@@ -9,14 +9,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final, Literal
 from uuid import UUID
 
 import msgspec
 
-from farthing.errors import FarthingError, NotFound
+from farthing.errors import NotFound
 from farthing.feedback.sealing import FeedbackSealing
 from farthing.ports import CacheControl, FeedbackStore, Personal, RequestRecords
 from farthing.settings import FeedbackSettings
@@ -27,7 +26,6 @@ _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 0.4
 _RECENT: Final = timedelta(hours=1)
 """A request that arrived so lately may be under way, or on its way into the ledger."""
-_PRUNE_EVERY_S: Final = 60.0
 _MIDDLE: Final = 0.5
 QUESTION: Final = "What should it have said instead?"
 
@@ -182,13 +180,6 @@ class FeedbackBook:
         except NotFound as error:
             return {"learnt": False, "why": error.message}
         return {"learnt": True, "router": found["router"], "model": found["model"]}
-
-    async def prune(self) -> None:
-        """Delete the oldest beyond the bound, now and then, until cancelled."""
-        while True:
-            with suppress(FarthingError):
-                await self._store.prune(self._settings.max_rows)
-            await asyncio.sleep(_PRUNE_EVERY_S)
 
 
 def _unknown(request_id: UUID, *, recent: bool) -> NotFound:

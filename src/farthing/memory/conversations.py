@@ -10,8 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
@@ -22,10 +21,9 @@ from farthing.errors import FarthingError, InvalidRequest
 from farthing.memory.vectors import Vectors
 from farthing.ports import TurnStore
 from farthing.settings.memory_recall import RecallSettings
-from farthing.types import Turn, utc_now
+from farthing.types import Turn
 
 _log = logging.getLogger("farthing.memory")
-_PRUNE_EVERY_S = 300.0
 _LONGEST_PAUSE_S = 5.0
 _PAUSE_S = 0.1
 _BATCH = 64
@@ -180,19 +178,6 @@ class Conversations:
                 if vector is not None
             ]
             await self._store.add([self._sealed(one) for one in read])
-
-    async def prune(self) -> None:
-        """Delete what is too old or too much, now and then, until cancelled."""
-        settings = self._settings
-        while True:
-            with suppress(FarthingError):
-                await self._store.prune(
-                    utc_now() - timedelta(seconds=settings.turn_ttl_s),
-                    per_conversation=settings.turns_per_conversation,
-                    per_user=settings.turns_per_user,
-                    max_rows=settings.max_turns,
-                )
-            await asyncio.sleep(_PRUNE_EVERY_S)
 
 
 def line_of(role: str, text: str) -> str:
