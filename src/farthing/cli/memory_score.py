@@ -15,7 +15,7 @@ from farthing.cli.options import JsonOption
 from farthing.cli.texts import embedded
 from farthing.errors import InvalidRequest
 from farthing.memory.locomo import conversations
-from farthing.memory.scoring import RecallScore, Vectors, score, texts_of
+from farthing.memory.scoring import Vectors, score, texts_of
 
 _MOST_BYTES = 256 * 2**20
 
@@ -26,9 +26,9 @@ TokensOption = Annotated[int, typer.Option(help="At most so many tokens of conte
 def score_command(
     file: FileArgument,
     max_tokens: TokensOption = 1450,
-    as_json: JsonOption = False,  # noqa: FBT002 - a flag
+    as_json: JsonOption = True,  # noqa: ARG001, FBT002 - it is JSON in any case, as of all scorers
 ) -> None:
-    """Score the choice of turns: how much of the evidence stands in the context, and how many tokens that has.
+    """Score the choice of turns: how much of the evidence stands in the context, and how many tokens that has. Prints one JSON object.
 
     Evidence recall is the share of a question's evidence turns (categories 1 to 4) in the context chosen for it, averaged over questions.
     """
@@ -42,19 +42,7 @@ def score_command(
         return [known[text] for text in texts]
 
     scored = score(found, lambda texts: vectors(list(texts)), max_tokens=max_tokens)
-    print(json.dumps(msgspec.to_builtins(scored)) if as_json else _said(scored))
-
-
-def _said(scored: RecallScore) -> str:
-    lines = [
-        f"evidence recall      {scored.evidence_recall:.3f} over {scored.questions} questions",
-        f"tokens per question  {scored.tokens_per_question:,.0f} of {scored.full_history_tokens:,.0f} ({scored.tokenizer})",
-        *(f"  category {name:<11} {share:.3f}" for name, share in scored.by_category.items()),
-        *(f"  {name:<20} {share:.3f}" for name, share in scored.by_conversation.items()),
-    ]
-    if scored.questions_left_out:
-        lines.append(f"{scored.questions_left_out} questions name no turn of their conversation and are left out")
-    return "\n".join(lines)
+    print(json.dumps(msgspec.to_builtins(scored)))
 
 
 def _read(path: Path) -> bytes:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -25,8 +25,9 @@ from farthing.testing.edge import Edge, EdgeStoreContract, edge_answer
 from farthing.testing.edge_function import played, token
 from farthing.testing.stores import Clock
 
+pytest_plugins = ["clouds"]
 _FUNCTION = Path(__file__).parents[3] / "deploy" / "aws" / "edge" / "function.js"
-_SERVICES = "cloudformation,cloudfront,cloudfront-keyvaluestore,s3,iam,sts"
+_NAME = "tested-edge"
 _ORIGIN = "farthing.example.com"
 _KEY = "a key of thirty-two bytes or more, by chance"
 
@@ -39,10 +40,8 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @pytest.fixture(scope="module")
-def account() -> Iterator[Account]:
-    with Ministack(_SERVICES) as aws:
-        outputs = deployed(aws, "edge", Name="farthing-edge", OriginDomain=_ORIGIN)
-        yield Account(aws=aws, outputs=outputs)
+def account(cloud: Ministack) -> Account:
+    return Account(aws=cloud, outputs=deployed(cloud, "edge", Name=_NAME, OriginDomain=_ORIGIN))
 
 
 @pytest.fixture(autouse=True)
@@ -62,10 +61,18 @@ def settings(account: Account) -> CloudFrontSettings:
     return CloudFrontSettings.model_validate(wanted)
 
 
+@pytest.fixture(scope="module")
+def clients() -> dict[str, Any]:
+    """Those that AWS is called by, for all tests: making them takes longer than most of these do."""
+    return {}
+
+
 @pytest.fixture
-def edge(settings: CloudFrontSettings) -> Edge:
+def edge(settings: CloudFrontSettings, clients: dict[str, Any]) -> Edge:
     clock = Clock()
-    return Edge(store=CloudFrontEdge(settings, now=clock), clock=clock)
+    store = CloudFrontEdge(settings, now=clock)
+    store._calls._clients = clients
+    return Edge(store=store, clock=clock)
 
 
 class TestCloudFrontEdge(EdgeStoreContract):
@@ -205,7 +212,7 @@ def test_the_stack_runs_the_function_with_the_store(account: Account) -> None:
     config = cloudfront.describe_function(Name=name, Stage="LIVE")["FunctionSummary"]["FunctionConfig"]
     assert config["Runtime"] == "cloudfront-js-2.0"
     assert [one["KeyValueStoreARN"] for one in config["KeyValueStoreAssociations"]["Items"]] == [account.outputs["Store"]]
-    (distribution,) = cloudfront.list_distributions()["DistributionList"]["Items"]
+    (distribution,) = [one for one in cloudfront.list_distributions()["DistributionList"]["Items"] if one["Comment"] == _NAME]
     assert {one["Id"]: one["DomainName"] for one in distribution["Origins"]["Items"]}["gateway"] == _ORIGIN
     (associated,) = distribution["DefaultCacheBehavior"]["FunctionAssociations"]["Items"]
     assert (associated["EventType"], associated["FunctionARN"].rpartition("/")[2]) == ("viewer-request", name)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -24,14 +24,13 @@ from farthing.testing.events import DeliveryContract, EventRig
 from farthing.testing.events_kept import EventStoreContract
 from farthing.types import Delivery, Event, Subscription, utc_now
 
+pytest_plugins = ["clouds"]
 _MOST = 100_000
-_SERVICES = "cloudformation,dynamodb,sqs,events,iam,sts"
 
 
-@pytest.fixture(scope="module")
-def aws() -> Iterator[Ministack]:
-    with Ministack(_SERVICES) as running:
-        yield running
+@pytest.fixture
+def aws(cloud: Ministack) -> Ministack:
+    return cloud
 
 
 @pytest.fixture(autouse=True)
@@ -51,15 +50,27 @@ def settings(aws: Ministack) -> AwsEventSettings:
     return AwsEventSettings.model_validate(wanted)
 
 
-@pytest.fixture
-def bus(settings: AwsEventSettings) -> EventBridgeBus:
-    return EventBridgeBus(settings, max_backlog=_MOST)
+@pytest.fixture(scope="module")
+def clients() -> dict[str, Any]:
+    """Those that AWS is called by, for all tests: making them takes longer than most of these do."""
+    return {}
 
 
 @pytest.fixture
-def rig(request: pytest.FixtureRequest, settings: AwsEventSettings) -> EventRig:
+def bus(settings: AwsEventSettings, clients: dict[str, Any]) -> EventBridgeBus:
+    return _bus(settings, clients)
+
+
+def _bus(settings: AwsEventSettings, clients: dict[str, Any], **how: Any) -> EventBridgeBus:
+    made = EventBridgeBus(settings, **{"max_backlog": _MOST, **how})
+    made._calls._clients = clients
+    return made
+
+
+@pytest.fixture
+def rig(request: pytest.FixtureRequest, settings: AwsEventSettings, clients: dict[str, Any]) -> EventRig:
     """SQS has whole seconds, and they pass in no other way than by waiting: leases are short where a test waits for their end."""
-    bus = EventBridgeBus(settings, max_backlog=_MOST)
+    bus = _bus(settings, clients)
     slow = any(part in request.node.name for part in ("taker_died", "can_be_kept", "again_at_its_time", "more_of_a_lane"))
 
     async def wait(seconds: float) -> None:
@@ -70,8 +81,8 @@ def rig(request: pytest.FixtureRequest, settings: AwsEventSettings) -> EventRig:
 
     return EventRig(
         bus=bus,
-        other=EventBridgeBus(settings, max_backlog=_MOST),
-        crowded=EventBridgeBus(settings, max_backlog=9, counted_for_s=0),
+        other=_bus(settings, clients),
+        crowded=_bus(settings, clients, max_backlog=9, counted_for_s=0),
         changes=None,
         versions=versions,
         now=utc_now,

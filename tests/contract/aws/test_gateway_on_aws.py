@@ -25,8 +25,8 @@ from farthing.testing.edge_function import played, token
 from farthing.testing.installation import Installation
 from farthing.testing.upstream import completion, serve_in_thread, usage_object
 
+pytest_plugins = ["clouds"]
 _FUNCTION = Path(__file__).parents[3] / "deploy" / "aws" / "edge" / "function.js"
-_SERVICES = "cloudformation,cloudfront,cloudfront-keyvaluestore,dynamodb,events,iam,s3,sqs,sts"
 _KEY = "a key of thirty-two bytes or more, by chance"
 _BATCH = "application/cloudevents-batch+json"
 
@@ -73,17 +73,21 @@ class House(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
+def house(cloud: Ministack) -> Iterator[House]:
     folder = Path(tempfile.mkdtemp(prefix="farthing-aws-", dir="/tmp"))
-    with pytest.MonkeyPatch.context() as patch, Ministack(_SERVICES) as aws, serve_in_thread() as upstream:
+    with pytest.MonkeyPatch.context() as patch, serve_in_thread() as upstream:
         patch.setenv("AWS_ACCESS_KEY_ID", "test")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
             patch.delenv(name, raising=False)
-        events, edge = deployed(aws, "events", Prefix="farthing"), deployed(aws, "edge", OriginDomain="farthing.example.com")
-        here = {"region": REGION, "endpoint_url": aws.url}
+        events, edge = (
+            deployed(cloud, "events", Prefix="gateway"),
+            deployed(cloud, "edge", Name="gateway", OriginDomain="farthing.example.com"),
+        )
+        here = {"region": REGION, "endpoint_url": cloud.url}
         stores = {"store": edge["Store"], "bucket": edge["Bucket"], **here}
+        bus = {"prefix": "gateway", "table": events["Table"], "bus": events["Bus"]}
         inbound = [{"source": "web", "tenant": "acme", "user": "detail.user", "type": "error.500"}]
         inbound += [{"source": "ci", "tenant": "acme", "type": "deployment.failed"}]
         upstream.script("cheap", completion("All is well.", usage=usage_object(30, 4)))
@@ -93,7 +97,7 @@ def house() -> Iterator[House]:
             "cache": {"semantic": {"enabled": False}},
             "providers": {"up": {"kind": "openai_compatible", "base_url": upstream.base_url, "api_key": "sk-upstream"}},
             "models": {"cheap": {"provider": "up", "upstream_model": "cheap", "price": {"input_usd_per_1m": 1, "output_usd_per_1m": 1}}},
-            "events": {"bus": "aws", "poll_s": 0.2, "aws": {"inbox": events["Inbox"], "inbound": inbound, **here}},
+            "events": {"bus": "aws", "poll_s": 0.2, "aws": {**bus, "inbox": events["Inbox"], "inbound": inbound, **here}},
             "foresight": {
                 "edge": {"store": "cloudfront", "cloudfront": stores},
                 "states": {"deployments": {"types": ["deployment.*"]}},
@@ -103,7 +107,9 @@ def house() -> Iterator[House]:
         try:
             with Installation(folder, settings) as farthing:
                 made = json.loads(farthing.cli("key", "create", "--tenant", "acme", "--json").stdout)
-                yield House(farthing=farthing, aws=aws, bus=events["Bus"], edge=CloudFrontSettings.model_validate(stores), key=made["key"])
+                yield House(
+                    farthing=farthing, aws=cloud, bus=events["Bus"], edge=CloudFrontSettings.model_validate(stores), key=made["key"]
+                )
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
