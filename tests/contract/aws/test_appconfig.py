@@ -17,6 +17,8 @@ from farthing.errors import Conflict, Unavailable
 from farthing.testing.aws import Ministack
 from farthing.testing.config import ConfigStoreContract, Shared
 
+pytestmark = pytest.mark.usefixtures("as_root")
+
 SHALLOW = b'{"RAG_MODE": "SHALLOW"}'
 DEEP = b'{"RAG_MODE": "DEEP"}'
 
@@ -25,15 +27,6 @@ DEEP = b'{"RAG_MODE": "DEEP"}'
 def aws() -> Iterator[Ministack]:
     with Ministack("appconfig,appconfigdata,iam,sts") as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-def as_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
 
 
 class Time:

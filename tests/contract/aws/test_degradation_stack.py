@@ -32,6 +32,8 @@ from farthing.testing.installation import Installation
 from farthing.testing.upstream import completion, serve_in_thread, usage_object
 from farthing.types import Mode, Principal, new_id, utc_now
 
+pytestmark = pytest.mark.usefixtures("as_root")
+
 _TEMPLATE = Path(__file__).parents[3] / "deploy" / "aws" / "degradation" / "template.yaml"
 _SERVICES = "appconfig,appconfigdata,cloudformation,monitoring,cloudwatch,sns,lambda,s3,iam,sts,logs"
 _LADDER = [Mode(name=name, rank=rank) for rank, name in enumerate(("DEEP", "SHALLOW", "SUPER_SHALLOW"))]
@@ -75,15 +77,6 @@ def package() -> bytes:
     with zipfile.ZipFile(held, "w") as package:
         package.write(farthing.aws.lambda_mode.__file__, "lambda_mode.py")
     return held.getvalue()
-
-
-@pytest.fixture(autouse=True)
-def as_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
 
 
 def store_of(account: Account) -> AppConfig:

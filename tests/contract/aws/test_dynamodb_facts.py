@@ -18,6 +18,8 @@ from farthing.testing.aws import Ministack
 from farthing.testing.facts import FactStoreContract, Minded, fact
 from farthing.testing.stores import Clock
 
+pytestmark = pytest.mark.usefixtures("as_root")
+
 _TEMPLATE = Path(__file__).parents[3] / "deploy" / "aws" / "memory" / "template.yaml"
 
 
@@ -32,15 +34,6 @@ def aws() -> Iterator[Ministack]:
             assert time.monotonic() < until
             time.sleep(0.1)
         yield running
-
-
-@pytest.fixture(autouse=True)
-def as_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
 
 
 def items(aws: Ministack) -> list[dict[str, Any]]:

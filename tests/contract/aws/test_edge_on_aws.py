@@ -25,6 +25,8 @@ from farthing.testing.edge import Edge, EdgeStoreContract, edge_answer
 from farthing.testing.edge_function import played, token
 from farthing.testing.stores import Clock
 
+pytestmark = pytest.mark.usefixtures("as_root")
+
 pytest_plugins = ["clouds"]
 _FUNCTION = Path(__file__).parents[3] / "deploy" / "aws" / "edge" / "function.js"
 _NAME = "tested-edge"
@@ -42,15 +44,6 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 @pytest.fixture(scope="module")
 def account(cloud: Ministack) -> Account:
     return Account(aws=cloud, outputs=deployed(cloud, "edge", Name=_NAME, OriginDomain=_ORIGIN))
-
-
-@pytest.fixture(autouse=True)
-def as_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ from farthing.testing.events import DeliveryContract, EventRig
 from farthing.testing.events_kept import EventStoreContract
 from farthing.types import Delivery, Event, Subscription, utc_now
 
+pytestmark = pytest.mark.usefixtures("as_root")
+
 pytest_plugins = ["clouds"]
 _MOST = 100_000
 
@@ -31,15 +33,6 @@ _MOST = 100_000
 @pytest.fixture
 def aws(cloud: Ministack) -> Ministack:
     return cloud
-
-
-@pytest.fixture(autouse=True)
-def as_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
