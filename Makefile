@@ -11,9 +11,11 @@ install: .venv/.runtime
 up: .venv/.runtime
 	.venv/bin/farthing up
 
+# On two cores, file by file: most of the time goes by in waiting for processes that start, stop and time out.
+TEST_WORKERS ?= 2
 # One thread for numpy: where tests share the cores, more wait for each other busily, and training takes 100 times as long.
 test: .venv/.dev
-	OPENBLAS_NUM_THREADS=1 .venv/bin/python -m pytest $(ARGS)
+	OPENBLAS_NUM_THREADS=1 .venv/bin/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(ARGS)
 
 lint: .venv/.dev
 	.venv/bin/ruff check

@@ -28,8 +28,10 @@ def house(folders: Path, upstream: ScriptedUpstream, lasting: Lasting) -> Instal
 class User:
     """Someone of a tenant of its own, and what is sent and known of them."""
 
-    def __init__(self, house: Installation) -> None:
+    def __init__(self, house: Installation, upstream: ScriptedUpstream) -> None:
         self._house = house
+        self._upstream = upstream
+        self._before = len(upstream.of(EXTRACTOR))
         self.tenant, self.id = f"tenant-{uuid4()}", "ann"
         self.key = str(new_key(house, self.tenant)["key"])
         self._headers = {"authorization": f"Bearer {self.key}"}
@@ -68,14 +70,18 @@ class User:
         """The ledger's rows of questions to the model."""
         return query(self._house, "SELECT * FROM farthing.ledger WHERE tenant = %s AND purpose = 'extract'", self.tenant)
 
+    def shown(self, words: str) -> list[Received]:
+        """What the model was asked since, where these words stand in it. Other tests have a model of the same name."""
+        return [one for one in self._upstream.of(EXTRACTOR)[self._before :] if any(words in text for text in _said(one))]
+
     def handled(self) -> bool:
         """Whether no event waits for any handler."""
         return query(self._house, "SELECT 1 FROM farthing.event_deliveries WHERE tenant = %s", self.tenant) == []
 
 
 @pytest.fixture
-def ann(house: Installation) -> User:
-    return User(house)
+def ann(house: Installation, upstream: ScriptedUpstream) -> User:
+    return User(house, upstream)
 
 
 def _said(received: Received) -> list[str]:
@@ -141,7 +147,7 @@ def test_ten_events_become_facts_by_one_question_to_a_cheap_model(ann: User, ups
     known = eventually(lambda: known if len(known := ann.facts()) == 3 else None, "three facts")
     by = f"model:{EXTRACTOR}"
     assert known == {"building": ("a SaaS for dentists", by), "uses": ("Python", by), "location": ("EU", by)}
-    (asked,) = [one for one in upstream.of(EXTRACTOR) if any("dentists" in text for text in _said(one))]
+    (asked,) = ann.shown("dentists")
     assert _said(asked) == [*notes, '{"region":"EU"}']
     assert asked.body["response_format"]["type"] == "json_schema"
     (row,) = eventually(ann.extractions, "the question in the ledger")
@@ -192,7 +198,7 @@ def test_junk_orders_inventions_and_secrets_become_no_facts(house: Installation,
     ann.send(("note.written", {"text": hostile}))
     assert eventually(ann.facts, "the one true fact") == {"interest": ("tea", f"model:{EXTRACTOR}")}
     eventually(lambda: len(ann.extractions()) == 2, "both questions in the ledger")
-    shown = [one for one in upstream.of(EXTRACTOR) if any("tea" in text for text in _said(one))]
+    shown = ann.shown("tea")
     assert [_said(one) for one in shown] == [["My password is [secret] and I like tea, café and cake."]] * 2
     reasons = ("denied_key", "unknown_key", "privilege", "somebody_else", "ungrounded", "too_long", "malformed")
     eventually(lambda: all(_dropped(house, reason) for reason in reasons), "what was dropped, by reason")
