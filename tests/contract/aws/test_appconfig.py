@@ -17,6 +17,7 @@ from farthing.errors import Conflict, Unavailable
 from farthing.testing.aws import Ministack
 from farthing.testing.config import ConfigStoreContract, Shared
 
+pytest_plugins = ["clouds"]
 pytestmark = pytest.mark.usefixtures("as_root")
 
 SHALLOW = b'{"RAG_MODE": "SHALLOW"}'

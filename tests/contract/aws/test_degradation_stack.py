@@ -32,6 +32,7 @@ from farthing.testing.installation import Installation
 from farthing.testing.upstream import completion, serve_in_thread, usage_object
 from farthing.types import Mode, Principal, new_id, utc_now
 
+pytest_plugins = ["clouds"]
 pytestmark = pytest.mark.usefixtures("as_root")
 
 _TEMPLATE = Path(__file__).parents[3] / "deploy" / "aws" / "degradation" / "template.yaml"

@@ -18,6 +18,7 @@ from farthing.testing.aws import Ministack
 from farthing.testing.facts import FactStoreContract, Minded, fact
 from farthing.testing.stores import Clock
 
+pytest_plugins = ["clouds"]
 pytestmark = pytest.mark.usefixtures("as_root")
 
 _TEMPLATE = Path(__file__).parents[3] / "deploy" / "aws" / "memory" / "template.yaml"
