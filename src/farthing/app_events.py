@@ -6,10 +6,9 @@ import asyncio
 import logging
 import random
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from farthing.app_stores import Stores
-from farthing.aws.event_inbox import Inbox
 from farthing.background import Background
 from farthing.errors import FarthingError
 from farthing.events.dispatcher import Dispatcher
@@ -19,6 +18,9 @@ from farthing.flow import Hearers, event_flow
 from farthing.settings import Settings
 from farthing.telemetry import instruments as names
 from farthing.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from farthing.aws.event_inbox import Inbox
 
 _log = logging.getLogger("farthing.events")
 _TO_FLUSH_S: Final = 2.0
@@ -105,4 +107,8 @@ class Events:
 def _inbox(settings: Settings, publisher: EventPublisher) -> Inbox | None:
     """Events of other systems, if any are to come in."""
     chosen = settings.events.aws
-    return Inbox(chosen, publisher.publish) if settings.events.bus == "aws" and chosen.inbox is not None else None
+    if settings.events.bus != "aws" or chosen.inbox is None:
+        return None
+    from farthing.aws.event_inbox import Inbox  # noqa: PLC0415 - with what it takes of AWS, for who uses it
+
+    return Inbox(chosen, publisher.publish)

@@ -6,10 +6,6 @@ from importlib.util import find_spec
 
 import msgspec
 
-from farthing.aws.appconfig import AppConfig
-from farthing.aws.dynamodb_facts import DynamoDbFacts
-from farthing.aws.edge_kv import CloudFrontEdge
-from farthing.aws.eventbridge import EventBridgeBus
 from farthing.errors import SettingsError
 from farthing.facts import Most
 from farthing.inprocess.config_file import FileConfig
@@ -139,12 +135,18 @@ def postgres_stores(settings: Settings, url: str) -> Stores:
 
 def _facts(settings: Settings, database: Database) -> FactStore:
     chosen, most = settings.memory.facts, Most(facts=settings.memory.max_facts)
-    return DynamoDbFacts(chosen.dynamodb, most=most) if chosen.store == "dynamodb" else PostgresFacts(database, most=most)
+    if chosen.store == "dynamodb":
+        from farthing.aws.dynamodb_facts import DynamoDbFacts  # noqa: PLC0415 - with what it takes of AWS, for who uses it
+
+        return DynamoDbFacts(chosen.dynamodb, most=most)
+    return PostgresFacts(database, most=most)
 
 
 def _edge(settings: Settings, database: Database, url: str) -> EdgeStore:
     chosen = settings.foresight.edge
     if chosen.store == "cloudfront":
+        from farthing.aws.edge_kv import CloudFrontEdge  # noqa: PLC0415 - with what it takes of AWS, for who uses it
+
         return CloudFrontEdge(chosen.cloudfront)
     return PostgresEdge(database, url, connect_timeout_s=settings.database.connect_timeout_s)
 
@@ -158,6 +160,8 @@ def _events(settings: Settings, database: Database, edge: EdgeStore) -> EventBus
     """Versions of states go up where the answers are that hang on them. In PostgreSQL both are one transaction."""
     chosen = settings.events
     if chosen.bus == "aws":
+        from farthing.aws.eventbridge import EventBridgeBus  # noqa: PLC0415 - with what it takes of AWS, for who uses it
+
         return EventBridgeBus(chosen.aws, max_backlog=chosen.max_backlog, bump=edge.bump)
     bump = None if settings.foresight.edge.store == "postgres" else edge.bump
     return PostgresEvents(database, max_backlog=chosen.max_backlog, bump=bump)
@@ -168,6 +172,8 @@ def _config(settings: Settings, database: Database) -> ConfigStore:
     if chosen.store == "file":
         return FileConfig(chosen.path or settings.data / "config", poll_s=chosen.poll_s)
     if chosen.store == "appconfig":
+        from farthing.aws.appconfig import AppConfig  # noqa: PLC0415 - with what it takes of AWS, for who uses it
+
         return AppConfig(chosen.appconfig)
     return PostgresConfig(database, poll_s=chosen.poll_s, append=_outbox(settings))
 
