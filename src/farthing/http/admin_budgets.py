@@ -11,8 +11,7 @@ from starlette.routing import Route
 
 from farthing.budgets import BudgetUse, Scope, new_budget
 from farthing.errors import InvalidRequest, NotFound
-from farthing.http.admin_keys import NAME
-from farthing.http.admin_wire import MOST_LISTED, body_of, guarded, json_response
+from farthing.http.admin_wire import MOST_LISTED, body_of, checked_name, guarded, json_response
 from farthing.ports import BudgetStore, KeyStore
 from farthing.settings import ServerSettings
 from farthing.types import Json, dollars, utc_now
@@ -68,8 +67,8 @@ class BudgetDoors:
         """Scope, tenant and subject. Raises `InvalidRequest` or `NotFound`."""
         for field in ("tenant", "user", "tier"):
             value = getattr(wanted, field)
-            if value is not None and not NAME.fullmatch(value):
-                raise InvalidRequest(f"{field}: 1 to 128 letters, digits and . _ @ : + -, beginning with a letter or digit", param=field)
+            if value is not None:
+                checked_name(value, field)
         match (wanted.key, wanted.tenant, wanted.user, wanted.tier, wanted.total):
             case (str(key), None, None, None, False):
                 record = next((record for record in await self._keys.all(MOST_LISTED) if str(record.id) == key), None)

@@ -15,8 +15,7 @@ from starlette.routing import Route
 
 from farthing.errors import InvalidRequest
 from farthing.http import parse
-from farthing.http.admin_keys import NAME
-from farthing.http.admin_wire import body_of, guarded, json_response, known_parameters
+from farthing.http.admin_wire import NAME, body_of, checked_name, guarded, json_response, known_parameters
 from farthing.http.passage import Admit
 from farthing.ports import CacheControl
 from farthing.settings import ServerSettings
@@ -111,8 +110,7 @@ class CacheDoors:
 
     async def _explain(self, request: HttpRequest) -> Response:
         wanted = await body_of(request, Explain, self._settings)
-        if not NAME.fullmatch(wanted.tenant):
-            raise InvalidRequest("tenant: 1 to 128 letters, digits and . _ @ : + -, beginning with a letter or digit", param="tenant")
+        checked_name(wanted.tenant, "tenant")
         who = Principal(key_id=UUID(int=0), tenant=wanted.tenant, user=wanted.user)
         models = self._chat_models(who)
         body = {**wanted.request, "model": wanted.request.get("model") or (models[0] if models else "")}

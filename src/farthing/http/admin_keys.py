@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from uuid import UUID
 
@@ -13,13 +12,12 @@ from starlette.routing import Route
 
 from farthing.budgets import new_budget, parse
 from farthing.errors import InvalidRequest, NotFound
-from farthing.http.admin_wire import MOST_LISTED, body_of, guarded, json_response
+from farthing.http.admin_wire import MOST_LISTED, body_of, checked_name, guarded, json_response
 from farthing.http.auth import KeyRing, digest_of, new_key
 from farthing.ports import BudgetStore, KeyStore
 from farthing.settings import ServerSettings
 from farthing.types import Json, KeyRecord, Limits, new_id, utc_now
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:+-]{0,127}")
 _RESERVED = frozenset({"unauthenticated"})
 _MOST_PER_MINUTE = 1_000_000_000
 
@@ -91,8 +89,8 @@ class KeyDoors:
     def _check(self, wanted: NewKey) -> None:
         for field in ("tenant", "user", "tier"):
             value = getattr(wanted, field)
-            if value is not None and not NAME.fullmatch(value):
-                raise InvalidRequest(f"{field}: 1 to 128 letters, digits and . _ @ : + -, beginning with a letter or digit", param=field)
+            if value is not None:
+                checked_name(value, field)
         if wanted.tenant in _RESERVED:
             raise InvalidRequest(f"the tenant name {wanted.tenant!r} is reserved", param="tenant")
         if wanted.name is not None and not (wanted.name.isprintable() and len(wanted.name) <= 128):  # noqa: PLR2004 - as the others

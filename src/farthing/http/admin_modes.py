@@ -18,8 +18,7 @@ from starlette.routing import Route
 
 from farthing.config import conflict
 from farthing.errors import Conflict, InvalidRequest, NotFound, Unavailable
-from farthing.http.admin_keys import NAME
-from farthing.http.admin_wire import KEY_ID, MOST_LISTED, body_of, guarded, json_response, known_parameters
+from farthing.http.admin_wire import KEY_ID, MOST_LISTED, NAME, body_of, guarded, json_response, known_parameters
 from farthing.http.mode_lines import scopes_json, somebody, state_in, version_json
 from farthing.modes import MODES, body_after, pinned, set_mode
 from farthing.ports import ConfigStore, KeyStore

@@ -11,15 +11,13 @@ from starlette.routing import Route
 
 from farthing.errors import InvalidRequest
 from farthing.facts import checked_user
-from farthing.http.admin_keys import NAME
-from farthing.http.admin_wire import KEY_ID, body_of, guarded, json_response, known_parameters, span
+from farthing.http.admin_wire import KEY_ID, body_of, checked_name, guarded, json_response, known_parameters, span, switch_of
 from farthing.http.erasures import CACHES, erasure
 from farthing.ports import Forgetter, RetentionStore
 from farthing.settings import RetentionSettings, ServerSettings
 from farthing.types import Json, RetentionPolicy, utc_now
 
 _SHORTEST_S = 60
-_SWITCHES = {"true": True, "1": True, "false": False, "0": False}
 _NO_KEY = (
     "retention.encryption_key is not set, and without it no texts are kept: make a key with `openssl rand -base64 32`, give it to Farthing "
     'as retention: {encryption_key: "${FARTHING_ENCRYPTION_KEY}"}, on every host the same, and `farthing reload`'
@@ -128,16 +126,10 @@ class RetentionDoors:
 
 
 def _tenant(request: Request) -> str:
-    tenant: str = request.path_params["tenant"]
-    if not NAME.fullmatch(tenant):
-        raise InvalidRequest("tenant: 1 to 128 letters, digits and . _ @ : + -, beginning with a letter or digit", param="tenant")
-    return tenant
+    return checked_name(request.path_params["tenant"], "tenant")
 
 
 def _switch(request: Request, name: str) -> bool:
-    """A query parameter that is true or false."""
+    """The one query parameter of a door, which is true or false."""
     known_parameters(request.query_params, name)
-    value = _SWITCHES.get(request.query_params.get(name, "false").lower())
-    if value is None:
-        raise InvalidRequest(f"{name} must be true or false", param=name)
-    return value
+    return switch_of(request.query_params, name)

@@ -11,10 +11,8 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
-from farthing.errors import InvalidRequest
 from farthing.http import parse
-from farthing.http.admin_keys import NAME
-from farthing.http.admin_wire import KEY_ID, body_of, guarded, json_response
+from farthing.http.admin_wire import KEY_ID, body_of, checked_name, guarded, json_response
 from farthing.ports import RouteExplainer
 from farthing.settings import ServerSettings
 from farthing.types import Json, Lifeline, Operation, Principal, Request, new_id
@@ -50,8 +48,7 @@ class RouteDoors:
 
     async def _explained(self, request: HttpRequest) -> Response:
         wanted = await body_of(request, ExplainRoute, self._settings)
-        if not NAME.fullmatch(wanted.tenant):
-            raise InvalidRequest("tenant: 1 to 128 letters, digits and . _ @ : + -, beginning with a letter or digit", param="tenant")
+        checked_name(wanted.tenant, "tenant")
         typed, body = parse.chat(msgspec.json.encode(wanted.request))
         asking = Request(
             id=new_id(),

@@ -22,6 +22,9 @@ _MOST_BODY = 64 * 1024
 MOST_LISTED = 10_000
 KEY_ID = "farthing.key_id"
 """In an ASGI scope: the id of the admin key that opened the door."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:+-]{0,127}")
+"""Of a tenant, a tier, a key's user."""
+_SWITCHES = {"true": True, "1": True, "false": False, "0": False}
 _SPAN = re.compile(r"(\d{1,6})([smhdw])")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -44,6 +47,21 @@ def known_parameters(query: Mapping[str, str], *known: str) -> None:
     unknown = set(query) - set(known)
     if unknown:
         raise InvalidRequest(f"there is no parameter {min(unknown)[:64]!r}; known: {', '.join(known) or 'none'}")
+
+
+def checked_name(text: str, field: str) -> str:
+    """A name, as it came. Raises `InvalidRequest`, by the name of the field that it stands in."""
+    if not NAME.fullmatch(text):
+        raise InvalidRequest(f"{field}: 1 to 128 letters, digits and . _ @ : + -, beginning with a letter or digit", param=field)
+    return text
+
+
+def switch_of(query: Mapping[str, str], name: str) -> bool:
+    """A query parameter that is true or false; false where it is not there. Raises `InvalidRequest`."""
+    value = _SWITCHES.get(query.get(name, "false").lower())
+    if value is None:
+        raise InvalidRequest(f"{name} must be true or false", param=name)
+    return value
 
 
 def limit_of(query: Mapping[str, str], *, usual: int, most: int) -> int:

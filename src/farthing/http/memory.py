@@ -10,10 +10,9 @@ from uuid import UUID
 import msgspec
 from starlette.requests import Request as HttpRequest
 
-from farthing.errors import InvalidRequest, MethodNotAllowed, NotAllowed, NotFound
+from farthing.errors import MethodNotAllowed, NotAllowed, NotFound
 from farthing.facts import checked_user
-from farthing.http.admin_keys import NAME
-from farthing.http.admin_wire import body_of, known_parameters, limit_of
+from farthing.http.admin_wire import body_of, checked_name, known_parameters, limit_of, switch_of
 from farthing.http.asgi import Receive, Scope, Send, id_headers, send_whole
 from farthing.http.erasures import erasure, shown
 from farthing.ports import FactStore, Forgetter
@@ -25,7 +24,6 @@ _MOST_BODY: Final = 512 * 1024
 _OK: Final = 200
 _USUAL: Final = 100
 _MOST: Final = 1000
-_SWITCHES: Final = {"true": True, "1": True, "false": False, "0": False}
 _OF_FACTS: Final = ("id", "key", "value", "multi", "confidence", "by", "sources", "valid_from", "known_from", "confirmed_at", "expires_at")
 _OF_HISTORY: Final = (*_OF_FACTS, "valid_to", "known_to", "ended_by")
 _encode = msgspec.json.Encoder().encode
@@ -91,10 +89,10 @@ class MemoryDoors:
             "version": profile.version if profile else 0,
             "facts": [_fact(one, _OF_FACTS) for one in profile.facts] if profile else [],
         }
-        if _switch(query, "history"):
+        if switch_of(query, "history"):
             history = await self._facts.history(tenant, user, key=query.get("about"), limit=limit)
             found["history"] = [_fact(one, _OF_HISTORY) for one in history]
-        if _switch(query, "receipts"):
+        if switch_of(query, "receipts"):
             found["receipts"] = [shown(one) for one in await self._forgetter.receipts(tenant, user, limit=limit)]
         return found
 
@@ -120,22 +118,13 @@ def _tenant_of(principal: Principal, query: dict[str, str]) -> str:
         return tenant
     if not principal.admin:
         raise NotAllowed("Only an admin key may name a tenant; leave the parameter `tenant` out.")
-    if not NAME.fullmatch(tenant):
-        raise InvalidRequest("tenant: 1 to 128 letters, digits and . _ @ : + -, beginning with a letter or digit", param="tenant")
-    return tenant
+    return checked_name(tenant, "tenant")
 
 
 def _let_in(principal: Principal, user: str) -> None:
     """A key that was made for a user speaks for that user only."""
     if principal.user is not None and principal.user != user:
         raise NotAllowed("This key was made for one user, and opens the memory of that user only.")
-
-
-def _switch(query: dict[str, str], name: str) -> bool:
-    value = _SWITCHES.get(query.get(name, "false").lower())
-    if value is None:
-        raise InvalidRequest(f"{name} must be true or false", param=name)
-    return value
 
 
 def _said(one: SaidFact, by: str, now: datetime) -> NewFact:
