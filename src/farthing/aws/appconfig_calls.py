@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from farthing.aws.credentials import need_boto
+from farthing.aws.credentials import clients_of, need_boto
 from farthing.config import MOST_BYTES, line
 from farthing.errors import InvalidRequest, Unavailable
 from farthing.settings import AppConfigSettings
@@ -48,18 +48,8 @@ class Clash(Exception):  # never leaves the pack
 def clients(settings: AppConfigSettings) -> tuple[Any, Any]:
     """Of the data plane and the control plane. Raises `SettingsError` without botocore."""
     need_boto("config.store: appconfig")
-    from botocore.config import Config  # noqa: PLC0415 - botocore is loaded by who uses AWS only
-    from botocore.session import Session  # noqa: PLC0415 - the same
-
-    each = settings.timeout_s / 2
-    config = Config(connect_timeout=each, read_timeout=each, retries={"mode": "standard", "total_max_attempts": 2})
-    url = None if settings.endpoint_url is None else str(settings.endpoint_url)
     with translated("begin"):
-        session = Session(profile=settings.aws_profile)
-        data, control = (
-            session.create_client(service, region_name=settings.region, endpoint_url=url, config=config)
-            for service in ("appconfigdata", "appconfig")
-        )
+        data, control = clients_of(settings, "appconfigdata", "appconfig")
     return data, control
 
 

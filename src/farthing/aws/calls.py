@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from farthing.aws.credentials import in_thread, need_boto
+from farthing.aws.credentials import clients_of, in_thread, need_boto
 from farthing.errors import InvalidRequest, Unavailable
 from farthing.settings.aws_calls import AwsCallSettings
 
@@ -45,22 +45,10 @@ class AwsCalls:
             return self._clients[service]
 
     def _made(self, service: str) -> Any:
-        from botocore.config import Config  # noqa: PLC0415 - botocore is loaded by who uses AWS only
-        from botocore.session import Session  # noqa: PLC0415 - the same
-
-        settings = self._settings
-        each = settings.timeout_s / 2
-        config = Config(
-            connect_timeout=each,
-            read_timeout=each,
-            retries={"mode": "standard", "total_max_attempts": 3},
-            max_pool_connections=settings.max_connections,
-        )
-        url = None if settings.endpoint_url is None else str(settings.endpoint_url)
-        session = Session(profile=settings.aws_profile)
-        client = session.create_client(service, region_name=settings.region, endpoint_url=url, config=config)
+        (client,) = clients_of(self._settings, service, attempts=3, connections=self._settings.max_connections)
+        url = self._settings.endpoint_url
         if url is not None and service == "cloudfront-keyvaluestore":
-            client.meta.events.register(f"before-sign.{service}", partial(_as_given, url))
+            client.meta.events.register(f"before-sign.{service}", partial(_as_given, str(url)))
         return client
 
     async def run(self, work: Callable[[], _Found], what: str) -> _Found:

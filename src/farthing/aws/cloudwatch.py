@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from farthing.aws.credentials import in_thread, need_boto
+from farthing.aws.credentials import clients_of, in_thread, need_boto
 from farthing.errors import FarthingError
 from farthing.settings import CloudWatchSettings
 
@@ -82,7 +82,7 @@ class CloudWatch:
     def _put(self, numbers: Mapping[str, float], at: float) -> None:
         """Blocks."""
         if self._client is None:
-            self._client = _client(self._settings)
+            (self._client,) = clients_of(self._settings, "cloudwatch")
         fine = {"StorageResolution": 1} if self._settings.every_s < _FINE_S else {}
         self._client.put_metric_data(
             Namespace=self._settings.namespace,
@@ -119,17 +119,6 @@ def _turn(path: Path, fd: int) -> None:
     with suppress(FileNotFoundError):
         if path.stat().st_ino == os.fstat(fd).st_ino:
             path.replace(path.with_name(f"{path.name}.1"))
-
-
-def _client(settings: CloudWatchSettings) -> Any:
-    from botocore.config import Config  # noqa: PLC0415 - botocore is loaded by who uses AWS only
-    from botocore.session import Session  # noqa: PLC0415 - the same
-
-    each = settings.timeout_s / 2
-    config = Config(connect_timeout=each, read_timeout=each, retries={"mode": "standard", "total_max_attempts": 2})
-    url = None if settings.endpoint_url is None else str(settings.endpoint_url)
-    session = Session(profile=settings.aws_profile)
-    return session.create_client("cloudwatch", region_name=settings.region, endpoint_url=url, config=config)
 
 
 def _said(error: Exception) -> str:

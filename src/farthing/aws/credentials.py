@@ -218,6 +218,39 @@ def in_thread(work: Callable[[], _Found], what: str) -> asyncio.Future[_Found]:
     return future
 
 
+class Place(Protocol):
+    """Where services of AWS are and who calls them, as the settings have it. `timeout_s` is for a call with all its attempts."""
+
+    @property
+    def region(self) -> str | None:
+        """None: as the environment says."""
+
+    @property
+    def aws_profile(self) -> str | None:
+        """None: whoever the environment says."""
+
+    @property
+    def endpoint_url(self) -> object:
+        """None: AWS's own."""
+
+    @property
+    def timeout_s(self) -> float:
+        """Seconds."""
+
+
+def clients_of(place: Place, *services: str, attempts: int = 2, connections: int = 10) -> list[Any]:
+    """Clients of botocore, one for each service. Blocks for a third of a second the first time; raises botocore's errors."""
+    from botocore.config import Config  # noqa: PLC0415 - botocore is loaded by who uses AWS only
+    from botocore.session import Session  # noqa: PLC0415 - the same
+
+    each = place.timeout_s / 2
+    retries = {"mode": "standard", "total_max_attempts": attempts}
+    config = Config(connect_timeout=each, read_timeout=each, retries=retries, max_pool_connections=connections)
+    url = None if place.endpoint_url is None else str(place.endpoint_url)
+    session = Session(profile=place.aws_profile)
+    return [session.create_client(service, region_name=place.region, endpoint_url=url, config=config) for service in services]
+
+
 def need_boto(what: str) -> None:
     """See that botocore is there, and keep it from logging at level debug what it signs. Raises `SettingsError`."""
     try:

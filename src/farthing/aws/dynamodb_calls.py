@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import msgspec
 
-from farthing.aws.credentials import need_boto
+from farthing.aws.credentials import clients_of, need_boto
 from farthing.errors import InvalidRequest, Unavailable
 from farthing.facts import packed, unpacked
 from farthing.settings import DynamoDbSettings
@@ -59,20 +59,9 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
 def client(settings: DynamoDbSettings) -> Any:
     """Of DynamoDB. Raises `SettingsError` without botocore."""
     need_boto("memory.facts.store: dynamodb")
-    from botocore.config import Config  # noqa: PLC0415 - botocore is loaded by who uses AWS only
-    from botocore.session import Session  # noqa: PLC0415 - the same
-
-    each = settings.timeout_s / 2
-    config = Config(
-        connect_timeout=each,
-        read_timeout=each,
-        retries={"mode": "standard", "total_max_attempts": 2},
-        max_pool_connections=settings.max_calls,
-    )
-    url = None if settings.endpoint_url is None else str(settings.endpoint_url)
     with translated("begin"):
-        session = Session(profile=settings.aws_profile)
-        return session.create_client("dynamodb", region_name=settings.region, endpoint_url=url, config=config)
+        (made,) = clients_of(settings, "dynamodb", connections=settings.max_calls)
+    return made
 
 
 class Table:
